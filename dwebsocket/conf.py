@@ -1,0 +1,139 @@
+"""The settings: one property each, read when used, and what is valid in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+
+from .transport import Limits
+
+__all__ = ["REMOVED_SETTINGS", "VIEW_OPTIONS", "Settings", "find_error", "settings"]
+
+#: Settings of dwebsocket 0.5 that have no meaning any more, and what to do.
+REMOVED_SETTINGS = {
+    "WEBSOCKET_FACTORY_CLASS": (
+        "Remove it: the server is found out by itself.  uWSGI isn't supported; "
+        "run gunicorn with -k dwebsocket.workers.WebSocketWorker."
+    ),
+}
+
+
+class Settings:
+    """What applies to a request: a view's own options, else the settings."""
+
+    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+        self._options = options or {}
+
+    def _get(self, name: str, default: Any) -> Any:
+        option = name.removeprefix("WEBSOCKET_").lower()
+        if option in self._options:
+            return self._options[option]
+        value = getattr(django_settings, name, default)
+        error = find_error(option, value)
+        if error:
+            raise ImproperlyConfigured(f"{name} {error}")
+        return value
+
+    @property
+    def accept_all(self) -> bool:
+        """Whether every view is called for a WebSocket request."""
+        return bool(self._get("WEBSOCKET_ACCEPT_ALL", False))
+
+    @property
+    def allowed_origins(self) -> Sequence[str] | str | None:
+        """Origins that may connect; None is the request's own host, "*" any."""
+        return self._get("WEBSOCKET_ALLOWED_ORIGINS", None)  # type: ignore[no-any-return]
+
+    @property
+    def subprotocols(self) -> Sequence[str]:
+        """Subprotocols of the server, the preferred first."""
+        return self._get("WEBSOCKET_SUBPROTOCOLS", ())  # type: ignore[no-any-return]
+
+    @property
+    def max_connections(self) -> int | None:
+        """Connections that a process holds; above it upgrades get a 503."""
+        return self._get("WEBSOCKET_MAX_CONNECTIONS", None)  # type: ignore[no-any-return]
+
+    @property
+    def limits(self) -> Limits:
+        """What one connection may use."""
+        return Limits(
+            max_message_size=self._get("WEBSOCKET_MAX_MESSAGE_SIZE", 1048576),
+            max_queue=self._get("WEBSOCKET_MAX_QUEUE", 1000),
+            send_buffer_size=self._get("WEBSOCKET_SEND_BUFFER_SIZE", 1048576),
+            close_timeout=self._get("WEBSOCKET_CLOSE_TIMEOUT", 5),
+        )
+
+
+settings = Settings()
+
+
+def find_error(option: str, value: Any) -> str | None:
+    """Return what is wrong with the value of an option, or None.
+
+    ``option`` is the lower-case name without ``WEBSOCKET_``.  Raises KeyError
+    for a name that doesn't exist.
+    """
+    return _VALIDATORS[option](value)
+
+
+def _check_bool(value: Any) -> str | None:
+    return None if value in (True, False) else "must be True or False."
+
+
+def _check_count(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        return "must be a positive integer or None."
+    return None
+
+
+def _check_seconds(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+        return "must be a positive number of seconds or None."
+    return None
+
+
+def _check_origins(value: Any) -> str | None:
+    if value is None or value == "*":
+        return None
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        return 'must be a list of origins, "*" or None.'
+    for origin in value:
+        if origin != "*" and not re.fullmatch(r"\w[\w+.-]*://[^/?#\s]+", str(origin)):
+            return (
+                f"contains {origin!r}, which isn't an origin like "
+                '"https://example.com" or "https://*.example.com".'
+            )
+    return None
+
+
+def _check_subprotocols(value: Any) -> str | None:
+    if not isinstance(value, (list, tuple)) or not all(
+        isinstance(name, str) and re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", name)
+        for name in value
+    ):
+        return "must be a list of subprotocol names (RFC 9110 tokens)."
+    return None
+
+
+_VALIDATORS: dict[str, Callable[[Any], str | None]] = {
+    "accept_all": _check_bool,
+    "allowed_origins": _check_origins,
+    "close_timeout": _check_seconds,
+    "max_connections": _check_count,
+    "max_message_size": _check_count,
+    "max_queue": _check_count,
+    "send_buffer_size": _check_count,
+    "subprotocols": _check_subprotocols,
+}
+
+#: Options that a decorator takes to override the setting for its view.
+VIEW_OPTIONS = frozenset(_VALIDATORS) - {"accept_all", "max_connections"}

@@ -1,0 +1,95 @@
+"""``accept_websocket`` and ``require_websocket``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, overload
+
+from django.db import connections, transaction
+from django.http import HttpRequest, HttpResponseBase
+
+from .conf import VIEW_OPTIONS, Settings, find_error
+from .upgrade import View, prepare_request, refuse_http, run_view
+
+__all__ = ["accept_websocket", "require_websocket"]
+
+_View = TypeVar("_View", bound=Callable[..., Any])
+
+
+@overload
+def accept_websocket(view: _View) -> _View: ...
+@overload
+def accept_websocket(**options: Any) -> Callable[[_View], _View]: ...
+def accept_websocket(view: Any = None, **options: Any) -> Any:
+    """Let a view talk WebSocket, and answer plain HTTP requests as well.
+
+    ``request.is_websocket()`` tells which.  Options, each overriding the setting
+    ``WEBSOCKET_<OPTION>`` for this view: ``allowed_origins``, ``close_timeout``,
+    ``max_message_size``, ``max_queue``, ``send_buffer_size``, ``subprotocols``.
+    """
+    return _decorate(view, options, is_required=False)
+
+
+@overload
+def require_websocket(view: _View) -> _View: ...
+@overload
+def require_websocket(**options: Any) -> Callable[[_View], _View]: ...
+def require_websocket(view: Any = None, **options: Any) -> Any:
+    """Let a view talk WebSocket only; plain HTTP gets 400.
+
+    Takes the same options as ``accept_websocket``.
+    """
+    return _decorate(view, options, is_required=True)
+
+
+class _EveryAlias(frozenset[str]):
+    """Says to ``BaseHandler.make_view_atomic`` that no database is meant."""
+
+    def __contains__(self, alias: object) -> bool:
+        return True
+
+
+def _decorate(view: View | None, options: dict[str, Any], *, is_required: bool) -> Any:
+    for option, value in options.items():
+        if option not in VIEW_OPTIONS:
+            raise TypeError(
+                f"unknown option {option!r}; there are {', '.join(sorted(VIEW_OPTIONS))}"
+            )
+        error = find_error(option, value)
+        if error:
+            raise ValueError(f"{option} {error}")
+    settings = Settings(options)
+
+    def decorate(view: View) -> View:
+        if inspect.iscoroutinefunction(view):
+            raise TypeError("a WebSocket view is a plain function, not async")
+
+        @wraps(view)
+        def wrapper(
+            request: HttpRequest, *args: Any, **kwargs: Any
+        ) -> HttpResponseBase:
+            if prepare_request(request):
+                return run_view(request, view, args, kwargs, settings)
+            if is_required:
+                return refuse_http(request)
+            return _make_atomic(view)(request, *args, **kwargs)  # type: ignore[no-any-return]
+
+        wrapper.accept_websocket = True  # type: ignore[attr-defined]
+        wrapper.require_websocket = is_required  # type: ignore[attr-defined]
+        wrapper.is_websocket_view = True  # type: ignore[attr-defined]
+        # ATOMIC_REQUESTS must not hold a transaction through a conversation.
+        wrapper._non_atomic_requests = _EveryAlias()  # type: ignore[attr-defined]
+        return wrapper
+
+    return decorate if view is None else decorate(view)
+
+
+def _make_atomic(view: View) -> View:
+    """Apply ATOMIC_REQUESTS to a plain request, as Django would have."""
+    non_atomic = getattr(view, "_non_atomic_requests", ())
+    for alias, database in connections.settings.items():
+        if database["ATOMIC_REQUESTS"] and alias not in non_atomic:
+            view = transaction.atomic(using=alias)(view)
+    return view

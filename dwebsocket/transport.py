@@ -1,0 +1,566 @@
+"""One connection's socket and protocol on gevent's hub.
+
+Theory of operation:
+
+* A read watcher, never stopped while reading is wanted, calls ``_on_readable``
+  in the hub.  All connections of a hub share one receive buffer, so an idle
+  connection owns none.
+* Complete messages go to the inbox; the hub then switches straight into the
+  greenlets that wait for them.  A full inbox stops the watcher: TCP holds the
+  peer back, nothing is dropped.
+* A frame is written whole or queued whole in the outbox, so frames of two
+  senders never mix.  The outbox has a write watcher while it isn't empty.
+* What runs in the hub never blocks, never raises and never runs user code.
+* Closing is the hub's: ``close`` starts it and returns.
+
+TLS sockets are used without blocking (timeout 0) and differ in three ways only:
+they hold decrypted data back (``pending``), can't ``sendmsg``, and say "would
+block" in their own words.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from gevent import get_hub
+from gevent.hub import Waiter
+from gevent.ssl import SSLSocket, SSLWantReadError, SSLWantWriteError
+
+from .exceptions import ConnectionClosed
+from .frames import Buffer, CloseCode
+from .protocol import Message, Protocol, State
+
+__all__ = ["Limits", "Transport"]
+
+logger = logging.getLogger("dwebsocket")
+
+_READ, _WRITE = 1, 2
+_RECEIVE_SIZE = 65536
+#: Buffers for one sendmsg(); Linux takes up to 1024.
+_SEND_BUFFERS = 64
+_TIMED_OUT = object()
+
+_WouldBlock = (
+    BlockingIOError,
+    InterruptedError,
+    SSLWantReadError,
+    SSLWantWriteError,
+)
+
+_receive_buffers: WeakKeyDictionary[Any, memoryview] = WeakKeyDictionary()
+
+
+def _nothing() -> None: ...
+
+
+class Limits(NamedTuple):
+    """What one connection may use.
+
+    ``max_message_size``, ``send_buffer_size``: bytes or None; ``max_queue``:
+    messages or None; ``close_timeout``: seconds or None.
+    """
+
+    max_message_size: int | None
+    max_queue: int | None
+    send_buffer_size: int | None
+    close_timeout: float | None
+
+
+class Transport:
+    """Moves messages between a connected socket and greenlets.
+
+    ``sock`` is a plain non-blocking socket, or gevent's SSLSocket.  It is
+    closed at the end when ``owns_socket``, else only shut down: then the server
+    closes it.  ``on_end`` is called once, from the hub, when the connection is
+    over.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_buffer",
+        "_close_timer",
+        "_hub",
+        "_inbox",
+        "_inbox_size",
+        "_is_half_closed",
+        "_is_paused",
+        "_is_tls",
+        "_limits",
+        "_on_end",
+        "_outbox",
+        "_outbox_size",
+        "_owns_socket",
+        "_ping",
+        "_pong",
+        "_reader",
+        "_receivers",
+        "_senders",
+        "_sock",
+        "_writer",
+        "latency",
+        "protocol",
+    )
+
+    def __init__(
+        self,
+        sock: Any,
+        limits: Limits,
+        *,
+        owns_socket: bool,
+        on_end: Callable[[], object],
+    ) -> None:
+        hub = get_hub()
+        buffer = _receive_buffers.get(hub)
+        if buffer is None:
+            buffer = _receive_buffers[hub] = memoryview(bytearray(_RECEIVE_SIZE))
+        self._buffer = buffer
+        self._hub = hub
+        self._sock: Any = sock  # None when the connection is over
+        self._is_tls = isinstance(sock, SSLSocket)
+        self._owns_socket = owns_socket
+        self._limits = limits
+        self._on_end = on_end
+        self.protocol = Protocol(max_message_size=limits.max_message_size)
+        #: Seconds from the last answered ping to its pong, or None.
+        self.latency: float | None = None
+        self._ping: tuple[bytes, float] | None = None
+        # Messages for the view; None while there are none.
+        self._inbox: deque[Message] | None = None
+        self._inbox_size = 0
+        self._is_paused = False
+        self._is_half_closed = False
+        self._receivers: list[Waiter[Any]] = []
+        # Frames for the peer; None while there are none.
+        self._outbox: deque[Buffer] | None = None
+        self._outbox_size = 0
+        self._pong: bytes | None = None
+        self._senders: list[Waiter[Any]] = []
+        self._writer: Any = None
+        self._close_timer: Any = None
+        self._reader = hub.loop.io(sock.fileno(), _READ)
+
+    def start(self, received: bytes = b"") -> None:
+        """Start reading.  ``received`` came in along with the handshake."""
+        sock = self._sock
+        if self._is_tls:
+            sock.settimeout(0.0)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._reader.start(self._on_readable)
+        if received:
+            self._hub.loop.run_callback(self._on_received, received)
+        if self._is_tls:
+            self._hub.loop.run_callback(self._on_readable)
+
+    # For greenlets
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent."""
+        return self.protocol.state is State.OPEN
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the socket is done with."""
+        return self._sock is None
+
+    @property
+    def inbox_count(self) -> int:
+        """How many messages wait for ``receive``."""
+        return len(self._inbox) if self._inbox is not None else 0
+
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """Return the next message, waiting ``timeout`` seconds for it at most.
+
+        None means: nothing came in time, or nothing will come any more.
+        """
+        inbox = self._inbox
+        if inbox is None:
+            if not self._wait_for_message(timeout):
+                return None
+            inbox = self._inbox
+            assert inbox is not None
+        message = inbox.popleft()
+        if not inbox:
+            self._inbox = None
+        self._inbox_size -= len(message)
+        if self._is_paused:
+            self._resume_below_limit()
+        return message
+
+    def send(self, message: str | Buffer) -> None:
+        """Send a message; wait while the outbox is above its limit.
+
+        Raises ConnectionClosed, and TypeError or ValueError for what can't be
+        a message.
+        """
+        self._send(self.protocol.encode_message(message))
+
+    def ping(self, payload: Buffer = b"") -> None:
+        """Send a ping; the pong sets ``latency``.  Raises like ``send``."""
+        frame = self.protocol.encode_ping(payload)
+        payload = bytes(payload)
+        # Pongs come in the order of the pings: of equal ones the first counts.
+        if self._ping is None or self._ping[0] != payload:
+            self._ping = (payload, time.monotonic())
+        self._send(frame)
+
+    def close(self, code: int | None = 1000, reason: str = "") -> None:
+        """Start the closing handshake, behind all that is queued.
+
+        Does nothing when the connection is closing or closed.  Raises ValueError
+        for a code or reason that must not be sent.
+        """
+        if not self.is_open:
+            return
+        self._queue(self.protocol.start_close(code, reason))
+        self._on_closing()
+
+    def abort(self) -> None:
+        """Drop the connection without a closing handshake."""
+        self._on_lost()
+
+    def drop_inbox(self) -> None:
+        """Forget the messages that nobody will ask for any more."""
+        self._inbox = None
+        self._inbox_size = 0
+        self._resume()
+
+    def _wait_for_message(self, timeout: float | None) -> bool:
+        deadline = None
+        while self._inbox is None:
+            if not self.is_open:
+                return False
+            timer = None
+            waiter: Waiter[Any] = Waiter(self._hub)
+            if timeout is not None:
+                now = time.monotonic()
+                deadline = now + timeout if deadline is None else deadline
+                if now >= deadline and timeout > 0:
+                    return False
+                timer = self._hub.loop.timer(max(deadline - now, 0.0))
+                timer.start(waiter.switch, _TIMED_OUT)
+            self._receivers.append(waiter)
+            try:
+                result = waiter.get()
+            except BaseException:
+                # Killed, or a gevent.Timeout of the caller's.
+                if waiter in self._receivers:
+                    self._receivers.remove(waiter)
+                elif self._inbox is not None:
+                    self._hub.loop.run_callback(self._wake_receivers)
+                raise
+            finally:
+                if timer is not None:
+                    timer.close()
+            if result is _TIMED_OUT:
+                if waiter in self._receivers:
+                    self._receivers.remove(waiter)
+                if self._inbox is None:
+                    return False
+        return True
+
+    def _send(self, frame: bytes) -> None:
+        if self._outbox is not None:
+            self._wait_for_drain()
+        if not self.is_open:
+            raise self._closed_error()
+        if self._outbox is None:
+            try:
+                sent = self._sock.send(frame)
+            except _WouldBlock:
+                sent = 0
+            except OSError as exc:
+                # The reader will see what came before the end, and the end.
+                raise ConnectionClosed(CloseCode.ABNORMAL_CLOSURE) from exc
+            if sent == len(frame):
+                return
+            self._start_outbox(memoryview(frame)[sent:])
+        else:
+            self._append(frame)
+        self._wait_for_drain()
+
+    def _wait_for_drain(self) -> None:
+        limit = self._limits.send_buffer_size
+        while limit is not None and self._outbox_size > limit:
+            waiter: Waiter[Any] = Waiter(self._hub)
+            self._senders.append(waiter)
+            try:
+                waiter.get()
+            finally:
+                if waiter in self._senders:
+                    self._senders.remove(waiter)
+            if self._sock is None:
+                raise self._closed_error()
+
+    def _closed_error(self) -> ConnectionClosed:
+        protocol = self.protocol
+        code = protocol.close_code
+        if code is None:
+            code = int(CloseCode.ABNORMAL_CLOSURE)
+        return ConnectionClosed(code, protocol.close_reason)
+
+    # Reading, in the hub
+
+    def _on_readable(self) -> None:
+        try:
+            while self._sock is not None:
+                try:
+                    size = self._sock.recv_into(self._buffer)
+                except _WouldBlock:
+                    return
+                except OSError:
+                    size = 0
+                if not size:
+                    self._on_lost()
+                    return
+                self._receive(self._buffer[:size])
+                if not self._is_tls or self._is_paused:
+                    return
+        except Exception:
+            self._on_error()
+
+    def _on_received(self, data: bytes) -> None:
+        try:
+            if self._sock is not None:
+                self._receive(data)
+        except Exception:
+            self._on_error()
+
+    def _receive(self, data: Buffer) -> None:
+        protocol = self.protocol
+        messages = protocol.receive_data(data)
+        if messages:
+            if self._inbox is None:
+                self._inbox = deque(messages)
+            else:
+                self._inbox.extend(messages)
+            for message in messages:
+                self._inbox_size += len(message)
+            if self._is_inbox_full():
+                self._is_paused = True
+                self._reader.stop()
+        if protocol.replies:
+            self._reply()
+        if protocol.pong is not None:
+            self._on_pong()
+        if protocol.state is not State.OPEN:
+            self._on_closing()
+        self._wake_receivers()
+
+    def _wake_receivers(self) -> None:
+        # The last thing that a callback does: the greenlets run meanwhile.
+        receivers = self._receivers
+        while receivers and self._inbox is not None:
+            receivers.pop(0).switch(None)
+
+    def _is_inbox_full(self) -> bool:
+        limits = self._limits
+        return (
+            limits.max_queue is not None and self.inbox_count >= limits.max_queue
+        ) or (
+            limits.max_message_size is not None
+            and self._inbox_size >= limits.max_message_size
+        )
+
+    def _resume_below_limit(self) -> None:
+        # Not at the limit, but well below: else each message would stop and
+        # start the watcher.
+        limits = self._limits
+        if (
+            limits.max_queue is None or self.inbox_count <= limits.max_queue // 2
+        ) and (
+            limits.max_message_size is None
+            or self._inbox_size <= limits.max_message_size // 2
+        ):
+            self._resume()
+
+    def _resume(self) -> None:
+        if self._is_paused and self._sock is not None:
+            self._is_paused = False
+            self._reader.start(self._on_readable)
+            if self._is_tls:
+                self._hub.loop.run_callback(self._on_readable)
+
+    def _reply(self) -> None:
+        replies = self.protocol.replies
+        if self._outbox is None or self.protocol.close_sent:
+            self._queue(b"".join(replies))
+        else:
+            # RFC 6455 section 5.5.3: "it MAY elect to send a Pong frame for
+            # only the most recently processed Ping frame": a peer that pings
+            # and doesn't read fills no memory.
+            self._pong = replies[-1]
+        replies.clear()
+
+    def _on_pong(self) -> None:
+        payload = self.protocol.pong
+        self.protocol.pong = None
+        if self._ping is not None and self._ping[0] == payload:
+            self.latency = time.monotonic() - self._ping[1]
+            self._ping = None
+
+    # Writing
+
+    def _queue(self, frame: bytes) -> None:
+        """Write or queue without waiting; the reader notices a lost connection."""
+        if self._outbox is not None:
+            self._append(frame)
+            return
+        try:
+            sent = self._sock.send(frame)
+        except _WouldBlock:
+            sent = 0
+        except OSError as exc:
+            logger.debug("send failed: %s", exc)
+            return
+        if sent < len(frame):
+            self._start_outbox(memoryview(frame)[sent:])
+
+    def _start_outbox(self, frame: Buffer) -> None:
+        self._outbox = deque((frame,))
+        self._outbox_size = len(frame)
+        self._writer = self._hub.loop.io(self._sock.fileno(), _WRITE)
+        self._writer.start(self._on_writable)
+
+    def _append(self, frame: bytes) -> None:
+        assert self._outbox is not None
+        self._outbox.append(frame)
+        self._outbox_size += len(frame)
+
+    def _on_writable(self) -> None:
+        try:
+            self._flush()
+        except Exception:
+            self._on_error()
+
+    def _flush(self) -> None:
+        outbox = self._outbox
+        assert outbox is not None
+        if self._pong is not None:
+            # Not before the first: its bytes may be on their way.
+            outbox.insert(1, self._pong)
+            self._outbox_size += len(self._pong)
+            self._pong = None
+        try:
+            if self._is_tls:
+                sent = self._sock.send(outbox[0])
+            else:
+                sent = self._sock.sendmsg(list(islice(outbox, _SEND_BUFFERS)))
+        except _WouldBlock:
+            return
+        except OSError as exc:
+            logger.debug("send failed: %s", exc)
+            # First what came in before the end.
+            self._on_readable()
+            self._on_lost()
+            return
+        self._outbox_size -= sent
+        while sent:
+            head = outbox[0]
+            if sent < len(head):
+                outbox[0] = memoryview(head)[sent:]
+                break
+            sent -= len(outbox.popleft())
+        if not outbox:
+            self._drop_outbox()
+            self._after_flush()
+        limit = self._limits.send_buffer_size
+        if self._senders and (limit is None or self._outbox_size <= limit):
+            self._wake(self._senders)
+
+    def _drop_outbox(self) -> None:
+        self._outbox = None
+        self._outbox_size = 0
+        self._pong = None
+        if self._writer is not None:
+            self._writer.stop()
+            self._writer.close()
+            self._writer = None
+        self._wake(self._senders)
+
+    # Closing
+
+    def _on_closing(self) -> None:
+        """A close frame was sent or received, or the peer made a mistake."""
+        if self._sock is None:
+            return
+        # Read on, for the peer's close frame or the end of the stream; what
+        # else comes is dropped.
+        self._resume()
+        if self._close_timer is None:
+            self._start_close_timer()
+        if self._outbox is None:
+            self._after_flush()
+        if self._inbox is None:
+            self._wake(self._receivers)
+
+    def _after_flush(self) -> None:
+        protocol = self.protocol
+        if protocol.close_received:
+            # Section 7.1.1: the server closes the TCP connection first.
+            self._end()
+        elif protocol.state is State.CLOSED and not self._is_half_closed:
+            # Failed: closing with unread input would reset the connection, and
+            # the peer might never see our close frame.  Read on to its end.
+            self._is_half_closed = True
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                self._on_lost()
+
+    def _start_close_timer(self) -> None:
+        timeout = self._limits.close_timeout
+        if timeout is not None:
+            self._close_timer = self._hub.loop.timer(timeout)
+            self._close_timer.start(self._on_close_timeout, self._outbox_size)
+
+    def _on_close_timeout(self, outbox_size: int) -> None:
+        self._close_timer.close()
+        self._close_timer = None
+        if self._outbox_size < outbox_size:
+            # Slow, but still taking what was sent before the close frame.
+            self._start_close_timer()
+        else:
+            self._on_lost()
+
+    def _on_lost(self) -> None:
+        self.protocol.receive_eof()
+        self._end()
+
+    def _on_error(self) -> None:
+        logger.exception("internal error; the connection is dropped")
+        self._on_lost()
+
+    def _end(self) -> None:
+        if self._sock is None:
+            return
+        self._reader.stop()
+        self._reader.close()
+        if self._close_timer is not None:
+            self._close_timer.close()
+            self._close_timer = None
+        sock, self._sock = self._sock, None
+        self._drop_outbox()
+        self._wake(self._receivers)
+        try:
+            if self._owns_socket:
+                sock.close()
+            else:
+                sock.shutdown(socket.SHUT_RDWR)
+        except OSError as exc:
+            logger.debug("the socket was closed already: %s", exc)
+        self._hub.loop.run_callback(self._on_end)
+        self._on_end = _nothing
+
+    def _wake(self, waiters: list[Waiter[Any]]) -> None:
+        for waiter in waiters:
+            self._hub.loop.run_callback(waiter.switch, None)
+        waiters.clear()
