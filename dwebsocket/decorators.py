@@ -54,9 +54,8 @@ class _EveryAlias(frozenset[str]):
 def _decorate(view: View | None, options: dict[str, Any], *, is_required: bool) -> Any:
     for option, value in options.items():
         if option not in VIEW_OPTIONS:
-            raise TypeError(
-                f"unknown option {option!r}; there are {', '.join(sorted(VIEW_OPTIONS))}"
-            )
+            known = ", ".join(sorted(VIEW_OPTIONS))
+            raise TypeError(f"unknown option {option!r}; there are {known}")
         error = find_error(option, value)
         if error:
             raise ValueError(f"{option} {error}")

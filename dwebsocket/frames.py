@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import sys
-from typing import Union
 
 from .exceptions import InvalidPayload, ProtocolError
 
@@ -25,7 +24,7 @@ __all__ = [
     "parse_header",
 ]
 
-Buffer = Union[bytes, bytearray, memoryview]
+Buffer = bytes | bytearray | memoryview
 
 #: Bytes of payload that a control frame may have (section 5.5).
 MAX_CONTROL_PAYLOAD = 125

@@ -23,6 +23,7 @@ from gevent import monkey
 from gevent.ssl import SSLSocket
 
 from .exceptions import UnsupportedServer
+from .frames import CloseCode, Opcode, encode_close, encode_frame
 
 __all__ = ["HANDOVER", "Gateway", "Handover", "Switch", "find_gateway", "take_socket"]
 
@@ -145,7 +146,12 @@ class _GeventWebSocket(Gateway):
         return iter(())
 
     def refuse(self, reason: str) -> None:
-        self._websocket.close(1008, reason.encode())
+        # Its own close() forgets the code.
+        payload = encode_close(CloseCode.POLICY_VIOLATION, reason)
+        try:
+            self._websocket.handler.socket.sendall(encode_frame(Opcode.CLOSE, payload))
+        finally:
+            self._websocket.closed = True
 
 
 class _EmptyButTrue(bytes):

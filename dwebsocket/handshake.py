@@ -132,9 +132,7 @@ def parse_subprotocols(environ: Environ) -> list[str]:
     return offered
 
 
-def choose_subprotocol(
-    offered: Iterable[str], supported: Iterable[str]
-) -> str | None:
+def choose_subprotocol(offered: Iterable[str], supported: Iterable[str]) -> str | None:
     """Return the first of ``supported`` that the client offered, or None."""
     offered = set(offered)
     return next((name for name in supported if name in offered), None)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import codecs
 import enum
-from typing import Union
 
 from .exceptions import InvalidPayload, MessageTooBig, ProtocolError
 from .frames import (
@@ -34,7 +33,7 @@ from .frames import (
 __all__ = ["Message", "Protocol", "State"]
 
 #: Text arrives as str, binary as bytes.
-Message = Union[str, bytes]
+Message = str | bytes
 
 _new_decoder = codecs.getincrementaldecoder("utf-8")
 
@@ -125,9 +124,7 @@ class Protocol:
             return encode_frame(Opcode.BINARY, message)
         if isinstance(message, (bytearray, memoryview)):
             return encode_frame(Opcode.BINARY, bytes(message))
-        raise TypeError(
-            f"a message is str or bytes-like, not {type(message).__name__}"
-        )
+        raise TypeError(f"a message is str or bytes-like, not {type(message).__name__}")
 
     def encode_ping(self, payload: Buffer = b"") -> bytes:
         """Return a ping frame.  Raises ValueError above 125 bytes of payload."""

@@ -29,7 +29,9 @@ class WebSocketHandler(WSGIHandler):
         if isinstance(self.socket, SSLSocket):
             super().handle_one_response()
             return
-        handover = self.environ[HANDOVER] = Handover()
+        handover = Handover()
+        assert self.environ is not None
+        self.environ[HANDOVER] = handover
         super().handle_one_response()
         switch = handover.switch
         if switch is None:
@@ -38,7 +40,7 @@ class WebSocketHandler(WSGIHandler):
         if self.code != 101:
             switch.abort()
             return
-        sock, self.socket = self.socket, None
+        sock, self.socket = self.socket, None  # type: ignore[assignment]
         received = read_buffered(sock, self.rfile)
         self.close_connection = True
         switch.start(take_socket(sock), received, owns_socket=True)

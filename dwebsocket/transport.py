@@ -153,11 +153,11 @@ class Transport:
             sock.settimeout(0.0)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._reader.start(self._on_readable)
         if received:
-            self._hub.loop.run_callback(self._on_received, received)
-        if self._is_tls:
-            self._hub.loop.run_callback(self._on_readable)
+            # The watcher may not run before this callback has.
+            self._hub.loop.run_callback(self._start_reading, received)
+        else:
+            self._start_reading()
 
     # For greenlets
 
@@ -165,11 +165,6 @@ class Transport:
     def is_open(self) -> bool:
         """Whether messages can be sent."""
         return self.protocol.state is State.OPEN
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the socket is done with."""
-        return self._sock is None
 
     @property
     def inbox_count(self) -> int:
@@ -201,6 +196,9 @@ class Transport:
         Raises ConnectionClosed, and TypeError or ValueError for what can't be
         a message.
         """
+        if not self.is_open:
+            # Before a complaint about None: wait() returned that, closed.
+            raise self._closed_error()
         self._send(self.protocol.encode_message(message))
 
     def ping(self, payload: Buffer = b"") -> None:
@@ -327,12 +325,18 @@ class Transport:
         except Exception:
             self._on_error()
 
-    def _on_received(self, data: bytes) -> None:
-        try:
-            if self._sock is not None:
-                self._receive(data)
-        except Exception:
-            self._on_error()
+    def _start_reading(self, received: bytes = b"") -> None:
+        if self._sock is None:
+            return
+        self._reader.start(self._on_readable)
+        if self._is_tls:
+            # There may be decrypted data that the descriptor knows nothing of.
+            self._hub.loop.run_callback(self._on_readable)
+        if received:
+            try:
+                self._receive(received)
+            except Exception:
+                self._on_error()
 
     def _receive(self, data: Buffer) -> None:
         protocol = self.protocol
@@ -374,9 +378,7 @@ class Transport:
         # Not at the limit, but well below: else each message would stop and
         # start the watcher.
         limits = self._limits
-        if (
-            limits.max_queue is None or self.inbox_count <= limits.max_queue // 2
-        ) and (
+        if (limits.max_queue is None or self.inbox_count <= limits.max_queue // 2) and (
             limits.max_message_size is None
             or self._inbox_size <= limits.max_message_size // 2
         ):
@@ -385,9 +387,7 @@ class Transport:
     def _resume(self) -> None:
         if self._is_paused and self._sock is not None:
             self._is_paused = False
-            self._reader.start(self._on_readable)
-            if self._is_tls:
-                self._hub.loop.run_callback(self._on_readable)
+            self._start_reading()
 
     def _reply(self) -> None:
         replies = self.protocol.replies

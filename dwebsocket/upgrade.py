@@ -132,7 +132,7 @@ def run_view(
         raise outcome
     if gateway.is_switched:
         gateway.refuse(f"The request was refused with status {outcome.status_code}.")
-    return outcome
+    return outcome  # type: ignore[no-any-return]
 
 
 def refuse(error: HandshakeError) -> HttpResponse:
@@ -210,6 +210,7 @@ class _Upgrade:
     __slots__ = (
         "_decided",
         "_ended",
+        "_is_connected",
         "_is_view_running",
         "_limits",
         "_offered",
@@ -240,6 +241,7 @@ class _Upgrade:
         self._ended: Event | None = None
         self._transport: Transport | None = None
         self._is_view_running = False
+        self._is_connected = False
 
     # In the server's greenlet
 
@@ -263,7 +265,7 @@ class _Upgrade:
             self._decided.get()
         except BaseException:
             # The server gives up: a worker's end, say.
-            kill(greenlet, block=False)
+            kill(greenlet)
             raise
         finally:
             self._decided = None
@@ -281,8 +283,12 @@ class _Upgrade:
         """Start the conversation on a connected socket."""
         _forget_http(self._request)
         self._transport = Transport(
-            sock, self._limits, owns_socket=owns_socket, on_end=self._on_end
+            sock,
+            self._limits,
+            owns_socket=owns_socket,
+            on_end=self._on_transport_end,
         )
+        self._is_connected = True
         self._transport.start(received)
         if not self._is_view_running:
             # It was killed meanwhile.
@@ -393,9 +399,9 @@ class _Upgrade:
             self._ready.set()
             self._ready = None
 
-    @property
-    def _is_connected(self) -> bool:
-        return self._transport is not None and not self._transport.is_over
+    def _on_transport_end(self) -> None:
+        self._is_connected = False
+        self._on_end()
 
     def _on_end(self) -> None:
         if not self._is_view_running and not self._is_connected:
@@ -408,7 +414,7 @@ def _forget_http(request: HttpRequest) -> None:
     """Let go of what only HTTP needed, while the view keeps the request."""
     for name in _HTTP_ONLY:
         request.META.pop(name, None)
-    request._stream = io.BytesIO()  # type: ignore[attr-defined]
+    request._stream = io.BytesIO()
 
 
 class _SwitchingProtocols(HttpResponse):
@@ -431,7 +437,7 @@ class _SwitchingProtocols(HttpResponse):
         if not self._is_started:
             self.abort()
 
-    def items(self) -> list[tuple[str, str]]:  # type: ignore[override]
+    def items(self) -> list[tuple[str, str]]:
         """Return all headers but the cookies, the handshake's being final."""
         headers = [
             ("Upgrade", "websocket"),

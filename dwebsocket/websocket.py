@@ -179,5 +179,3 @@ class WebSocket:
             self.accept()
         assert self._transport is not None
         return self._transport
-
-

@@ -19,7 +19,7 @@ from .gateway import HANDOVER
 __all__ = ["WebSocketWorker"]
 
 
-class WebSocketWorker(GeventWorker):
+class WebSocketWorker(GeventWorker):  # type: ignore[misc]
     """Serves HTTP as ``-k gevent`` does; a WebSocket's greenlet ends at the 101.
 
     So ``worker_connections`` counts HTTP connections only.
@@ -33,7 +33,7 @@ class WebSocketWorker(GeventWorker):
     def load_wsgi(self) -> None:
         super().load_wsgi()
         if not self.cfg.is_ssl:
-            self.wsgi = _offer_handover(self.wsgi)
+            self.wsgi: Any = _offer_handover(self.wsgi)
 
 
 _TOO_LATE = (

@@ -69,7 +69,6 @@ class _Server(WebSocketServer):
         self.family = socket.AF_INET6 if ipv6 else socket.AF_INET
         super().__init__(address, environ={"wsgi.multithread": True})
         self.init_socket()
-        self.server_port = self.address[1]
 
     def set_app(self, application: Any) -> None:
         self.application = application
@@ -77,7 +76,7 @@ class _Server(WebSocketServer):
 
 class Command(RunserverCommand):
     help = "Starts a lightweight web server for development, with WebSockets."
-    server_cls = _Server
+    server_cls = _Server  # type: ignore[assignment]
 
     def run(self, **options: Any) -> None:
         # With the reloader this process only watches over the one that serves.

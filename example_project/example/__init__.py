@@ -1,0 +1,1 @@
+"""The example project: settings, root URLconf and WSGI application."""

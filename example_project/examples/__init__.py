@@ -1,0 +1,1 @@
+"""The examples: WebSocket views, and the pages on which to try them."""

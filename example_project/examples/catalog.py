@@ -1,0 +1,58 @@
+"""The list of examples, from which the index, the URLs and the pages are made.
+
+To add an example, write its view in `views` and its entry here. A page that
+needs more than the usual live panel extends `examples/page.html` in a template
+named after the example, such as `examples/lower.html`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import views
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example: its view and what its card and its page say of it."""
+
+    view: Callable[..., Any]
+    title: str
+    summary: str
+    message: str = "Hello, World!"  # what the input holds at first
+    has_replies: bool = True  # one reply per message, so show the round trip
+    has_binary: bool = False  # offer to send bytes and files
+
+    @property
+    def name(self) -> str:
+        """The name in URLs and templates: that of the view, with hyphens."""
+        return self.view.__name__.replace("_", "-")
+
+
+EXAMPLES = [
+    Example(
+        views.echo_once,
+        "Echo once",
+        "Wait for one message, send it back, return. Returning closes the connection.",
+    ),
+    Example(
+        views.echo,
+        "Echo",
+        "Loop over the messages and send each one back: text or bytes, up to 16 MiB.",
+        has_binary=True,
+    ),
+    Example(
+        views.lower,
+        "Lower case",
+        "One view, one URL: lower case over a WebSocket and over plain HTTP.",
+        message="Hello, LOUD World!",
+    ),
+    Example(
+        views.members,
+        "Members only",
+        "Django’s login_required guards a WebSocket as it guards any other view.",
+        message="Nice to be here.",
+    ),
+]

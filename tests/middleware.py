@@ -1,0 +1,57 @@
+"""Middlewares that show that a request or response passed through them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+
+GetResponse = Callable[[HttpRequest], HttpResponse]
+
+
+def mark_response(get_response: GetResponse) -> GetResponse:
+    """Set a header and a cookie on every response; replace some on demand."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if "replace-response" in request.GET:
+            return HttpResponse("replaced", status=418)
+        response["X-Marked"] = str(response.status_code)
+        response.set_cookie("marked", "yes")
+        return response
+
+    return middleware
+
+
+class ExceptionHook:
+    """Answers ``LookupError`` of a view with 409."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(
+        self, request: HttpRequest, exception: Exception
+    ) -> HttpResponse | None:
+        if isinstance(exception, LookupError):
+            return HttpResponse("hooked", status=409)
+        return None
+
+
+class RefusingViewHook:
+    """Refuses by its ``process_view``, like LoginRequiredMiddleware."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, *args: object
+    ) -> HttpResponse | None:
+        if "refuse-by-hook" in request.GET:
+            return HttpResponse("refused by hook", status=402)
+        return None

@@ -1,0 +1,261 @@
+"""Starts the servers that the tests talk to, on free ports of 127.0.0.1."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "example_project"
+
+#: Seconds for whatever has to happen; stretched on slow machines.
+TIMEOUT = 20 * float(os.environ.get("TEST_TIMEOUT_FACTOR", "1"))
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    """Wait until ``condition()`` is true; fail the test after a limit."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {TIMEOUT} s in vain for {what}")
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def find_program(name: str, package: str) -> str:
+    """Return the path of a program; without it, skip, or fail under CI."""
+    path = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
+    if path is None:
+        message = f"{name} is missing; install it with: apt-get install {package}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+class Server:
+    """A server process; its output is in ``log``, access log included."""
+
+    def __init__(
+        self, command: list[str], port: int, directory: Path, **environ: str
+    ) -> None:
+        self.port = port
+        self.command = command
+        self.log_path = directory / f"server-{port}.log"
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(EXAMPLE))),
+            "PYTHONUNBUFFERED": "1",
+            **environ,
+        }
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def http(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def wait_until_ready(self, path: str = "/page/") -> None:
+        def is_ready() -> bool:
+            if self.process.poll() is not None:
+                pytest.fail(f"{self.command} ended:\n{self.log}")
+            try:
+                return self.get(path)[0] < 500
+            except (OSError, http.client.HTTPException):
+                return False
+
+        wait_for(is_ready, f"{self.command}")
+
+    def get(
+        self, path: str, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], str]:
+        """Return status, headers and text of a plain GET."""
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=TIMEOUT
+        )
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers=headers or {})
+            response = connection.getresponse()
+            text = response.read().decode()
+            return response.status, dict(response.getheaders()), text
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(TIMEOUT)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+
+
+def _gunicorn(worker: str, port: int, *options: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "gunicorn", "-k", worker),
+        *("-b", f"127.0.0.1:{port}", "--access-logfile", "-"),
+        # The control socket is one for all gunicorns of a user.
+        *("--graceful-timeout", "2", *_NO_CONTROL_SOCKET, *options),
+    ]
+
+
+def _has_control_socket() -> bool:
+    from gunicorn.config import KNOWN_SETTINGS
+
+    return any(setting.name == "control_socket_disable" for setting in KNOWN_SETTINGS)
+
+
+_NO_CONTROL_SOCKET = ["--no-control-socket"] if _has_control_socket() else []
+
+
+def command(kind: str, port: int, site: str = "tests") -> list[str]:
+    """Return the command line of one kind of server; ``site`` or "example"."""
+    module = f"{site}.wsgi"
+    application = f"{module}:application"
+    if kind.startswith("pywsgi-"):
+        script = ROOT / "tests" / "serve_pywsgi.py"
+        kind = kind.removeprefix("pywsgi-")
+        return [sys.executable, str(script), kind, str(port), module]
+    if kind == "runserver":
+        manage = EXAMPLE / "manage.py" if site == "example" else ROOT / "tests/manage.py"
+        return [sys.executable, str(manage), "runserver", f"127.0.0.1:{port}"]
+    worker, *options = {
+        "gunicorn": ["dwebsocket.workers.WebSocketWorker"],
+        "gunicorn-3-workers": ["dwebsocket.workers.WebSocketWorker", "-w", "3"],
+        "gunicorn-gevent": ["gevent"],
+        "gunicorn-gevent_pywsgi": ["gevent_pywsgi"],
+        "gunicorn-gevent-websocket": [
+            "geventwebsocket.gunicorn.workers.GeventWebSocketWorker"
+        ],
+        "gunicorn-gthread": ["gthread", "--threads", "4"],
+    }[kind]
+    return [*_gunicorn(worker, port, *options), application]
+
+
+#: The six kinds of servers that WebSockets work on, with their variants.
+KINDS = [
+    "pywsgi-websocket",
+    "pywsgi-handler",
+    "gunicorn",
+    "gunicorn-3-workers",
+    "gunicorn-gevent",
+    "gunicorn-gevent_pywsgi",
+    "pywsgi-stock",
+    "pywsgi-gevent-websocket",
+    "gunicorn-gevent-websocket",
+    "runserver",
+    "nginx",
+]
+
+_NGINX_CONF = """
+daemon off;
+worker_processes 1;
+error_log stderr;
+pid {directory}/nginx-{port}.pid;
+{user}
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    map $http_upgrade $connection_upgrade {{
+        default upgrade;
+        "" close;
+    }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://127.0.0.1:{upstream};
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
+            proxy_read_timeout 1h;
+        }}
+    }}
+}}
+"""
+
+
+class Farm:
+    """Starts each kind of server once and stops them all at the end."""
+
+    def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
+        self._directory = directory
+        self._stack = stack
+        self._servers: dict[tuple[str, str], Server] = {}
+
+    def __call__(self, kind: str, site: str = "tests") -> Server:
+        key = (kind, site)
+        if key not in self._servers:
+            self._servers[key] = (
+                self._start_nginx(site) if kind == "nginx" else self.start(kind, site)
+            )
+        return self._servers[key]
+
+    def start(self, kind: str, site: str = "tests", **environ: str) -> Server:
+        """Start one more server, with environment variables of its own."""
+        port = free_port()
+        environ.setdefault("DJANGO_SETTINGS_MODULE", f"{site}.settings")
+        server = Server(command(kind, port, site), port, self._directory, **environ)
+        self._stack.callback(server.stop)
+        server.wait_until_ready("/" if site == "example" else "/page/")
+        return server
+
+    def _start_nginx(self, site: str) -> Server:
+        nginx = find_program("nginx", "nginx-light")
+        upstream = self("gunicorn", site)
+        port = free_port()
+        conf = self._directory / f"nginx-{port}.conf"
+        conf.write_text(
+            _NGINX_CONF.format(
+                directory=self._directory,
+                port=port,
+                upstream=upstream.port,
+                user="user root;" if os.getuid() == 0 else "",
+            )
+        )
+        server = Server([nginx, "-c", str(conf)], port, self._directory)
+        self._stack.callback(server.stop)
+        server.wait_until_ready("/" if site == "example" else "/page/")
+        return server
+
+
+@contextlib.contextmanager
+def open_farm(directory: Path) -> Iterator[Farm]:
+    with contextlib.ExitStack() as stack:
+        yield Farm(directory, stack)
