@@ -22,6 +22,7 @@ __all__ = [
     "is_valid_close_code",
     "parse_close",
     "parse_header",
+    "unmask_short",
 ]
 
 Buffer = bytes | bytearray | memoryview
@@ -73,10 +74,11 @@ _NEVER_SENT = frozenset(
 )
 _DEFINED = frozenset(CloseCode) - _NEVER_SENT
 
-_SHORT_HEADERS = {
-    opcode: tuple(bytes((0x80 | opcode, length)) for length in range(126))
-    for opcode in Opcode
-}
+_SHORT_HEADERS = [
+    [bytes((0x80 | opcode, length)) for length in range(126)] for opcode in range(16)
+]
+#: By number of 4-byte words: the factor that repeats a masking key so often.
+_REPETITIONS = [sum(1 << 32 * i for i in range(words)) for words in range(33)]
 _XOR_TABLES: list[bytes] = []
 
 
@@ -92,7 +94,7 @@ def encode_frame(opcode: int, payload: bytes) -> bytes:
     """
     length = len(payload)
     if length < 126:
-        return _SHORT_HEADERS[opcode][length] + payload  # type: ignore[index]
+        return _SHORT_HEADERS[opcode][length] + payload
     if length < 0x10000:
         return bytes((0x80 | opcode, 126)) + length.to_bytes(2, "big") + payload
     return bytes((0x80 | opcode, 127)) + length.to_bytes(8, "big") + payload
@@ -168,6 +170,18 @@ def apply_mask(data: Buffer, mask: bytes) -> bytes | bytearray:
     for i in range(4):
         masked[i::4] = masked[i::4].translate(_XOR_TABLES[mask[i]])
     return masked
+
+
+def unmask_short(data: Buffer, length: int) -> bytes:
+    """Unmask ``data``: the masking key and ``length`` bytes, at most 128.
+
+    The same as ``apply_mask(data[4:], data[:4])``, in a third of the time.
+    """
+    value = int.from_bytes(data, "little")
+    words = (length + 3) >> 2
+    return (value >> 32 ^ (value & 0xFFFFFFFF) * _REPETITIONS[words]).to_bytes(
+        words << 2, "little"
+    )[:length]
 
 
 def encode_close(code: int | None, reason: str = "") -> bytes:

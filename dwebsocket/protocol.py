@@ -28,6 +28,7 @@ from .frames import (
     encode_frame,
     parse_close,
     parse_header,
+    unmask_short,
 )
 
 __all__ = ["Message", "Protocol", "State"]
@@ -47,6 +48,9 @@ class State(enum.IntEnum):
     CLOSING = 2
     #: Nothing more is read or sent.
     CLOSED = 3
+
+
+_OPEN = State.OPEN
 
 
 class Protocol:
@@ -119,11 +123,11 @@ class Protocol:
         UTF-8 form (lone surrogates).
         """
         if isinstance(message, str):
-            return encode_frame(Opcode.TEXT, message.encode())
+            return encode_frame(1, message.encode())
         if isinstance(message, bytes):
-            return encode_frame(Opcode.BINARY, message)
+            return encode_frame(2, message)
         if isinstance(message, (bytearray, memoryview)):
-            return encode_frame(Opcode.BINARY, bytes(message))
+            return encode_frame(2, bytes(message))
         raise TypeError(f"a message is str or bytes-like, not {type(message).__name__}")
 
     def encode_ping(self, payload: Buffer = b"") -> bytes:
@@ -161,9 +165,14 @@ class Protocol:
         fails the connection.
         """
         messages: list[Message] = []
-        if self.state is State.CLOSED or self.close_received:
-            return messages
         try:
+            if self.state is _OPEN:
+                if not (self._remaining or self._message_opcode or self._header):
+                    data = self._parse_short(data, messages)
+                    if not data:
+                        return messages
+            elif self.state is State.CLOSED:
+                return messages
             self._parse(data, messages)
         except ProtocolError as exc:
             self._fail(exc)
@@ -178,6 +187,30 @@ class Protocol:
         self._set_close(int(CloseCode.ABNORMAL_CLOSURE), "")
         self._end()
 
+    def _parse_short(self, data: Buffer, messages: list[Message]) -> Buffer:
+        """Parse what nearly always comes: short messages, each in one whole frame.
+
+        Returns what comes after them.
+        """
+        limit = self.max_message_size
+        position = 0
+        end = len(data)
+        while position + 6 <= end:
+            first = data[position]
+            length = data[position + 1] - 0x80
+            frame_end = position + 6 + length
+            if (
+                (first != 0x81 and first != 0x82)
+                or not 0 <= length < 126
+                or frame_end > end
+                or (limit is not None and length > limit)
+            ):
+                break
+            payload = unmask_short(data[position + 2 : frame_end], length)
+            messages.append(_decode(payload) if first == 0x81 else payload)
+            position = frame_end
+        return data[position:] if position else data
+
     def _parse(self, data: Buffer, messages: list[Message]) -> None:
         if self._header:
             data = self._header + bytes(data)
@@ -186,31 +219,6 @@ class Protocol:
         end = len(data)
         while position < end:
             if not self._remaining:
-                # The common case in one go: a short message in one whole frame.
-                first = data[position]
-                if (
-                    (first == 0x81 or first == 0x82)
-                    and not self._message_opcode
-                    and end - position >= 6
-                ):
-                    length = data[position + 1] - 0x80
-                    payload_end = position + 6 + length
-                    if (
-                        0 <= length < 126
-                        and payload_end <= end
-                        and (
-                            self.max_message_size is None
-                            or length <= self.max_message_size
-                        )
-                    ):
-                        mask = bytes(data[position + 2 : position + 6])
-                        payload = apply_mask(data[position + 6 : payload_end], mask)
-                        position = payload_end
-                        self._deliver(
-                            _decode(payload) if first == 0x81 else bytes(payload),
-                            messages,
-                        )
-                        continue
                 header = parse_header(data, position)
                 if header is None:
                     self._header = bytes(data[position:])

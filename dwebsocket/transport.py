@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -41,6 +42,7 @@ __all__ = ["Limits", "Transport"]
 
 logger = logging.getLogger("dwebsocket")
 
+_OPEN = State.OPEN
 _READ, _WRITE = 1, 2
 _RECEIVE_SIZE = 65536
 #: Buffers for one sendmsg(); Linux takes up to 1024.
@@ -55,6 +57,10 @@ _WouldBlock = (
 )
 
 _receive_buffers: WeakKeyDictionary[Any, memoryview] = WeakKeyDictionary()
+
+
+def _limit(value: int | None) -> int:
+    return sys.maxsize if value is None else value
 
 
 def _nothing() -> None: ...
@@ -92,7 +98,9 @@ class Transport:
         "_is_half_closed",
         "_is_paused",
         "_is_tls",
-        "_limits",
+        "_close_timeout",
+        "_max_inbox_size",
+        "_max_queue",
         "_on_end",
         "_outbox",
         "_outbox_size",
@@ -101,6 +109,7 @@ class Transport:
         "_pong",
         "_reader",
         "_receivers",
+        "_send_buffer_size",
         "_senders",
         "_sock",
         "_writer",
@@ -125,7 +134,11 @@ class Transport:
         self._sock: Any = sock  # None when the connection is over
         self._is_tls = isinstance(sock, SSLSocket)
         self._owns_socket = owns_socket
-        self._limits = limits
+        self._max_queue = _limit(limits.max_queue)
+        # In bytes, the longest message is allowed to fill the inbox alone.
+        self._max_inbox_size = _limit(limits.max_message_size)
+        self._send_buffer_size = _limit(limits.send_buffer_size)
+        self._close_timeout = limits.close_timeout
         self._on_end = on_end
         self.protocol = Protocol(max_message_size=limits.max_message_size)
         #: Seconds from the last answered ping to its pong, or None.
@@ -176,12 +189,10 @@ class Transport:
 
         None means: nothing came in time, or nothing will come any more.
         """
+        if self._inbox is None and not self._wait_for_message(timeout):
+            return None
         inbox = self._inbox
-        if inbox is None:
-            if not self._wait_for_message(timeout):
-                return None
-            inbox = self._inbox
-            assert inbox is not None
+        assert inbox is not None
         message = inbox.popleft()
         if not inbox:
             self._inbox = None
@@ -196,10 +207,11 @@ class Transport:
         Raises ConnectionClosed, and TypeError or ValueError for what can't be
         a message.
         """
-        if not self.is_open:
-            # Before a complaint about None: wait() returned that, closed.
+        protocol = self.protocol
+        if protocol.state is not _OPEN:
+            # Before a complaint about None, which wait() returns when closed.
             raise self._closed_error()
-        self._send(self.protocol.encode_message(message))
+        self._send(protocol.encode_message(message))
 
     def ping(self, payload: Buffer = b"") -> None:
         """Send a ping; the pong sets ``latency``.  Raises like ``send``."""
@@ -268,7 +280,7 @@ class Transport:
     def _send(self, frame: bytes) -> None:
         if self._outbox is not None:
             self._wait_for_drain()
-        if not self.is_open:
+        if self.protocol.state is not _OPEN:
             raise self._closed_error()
         if self._outbox is None:
             try:
@@ -286,8 +298,7 @@ class Transport:
         self._wait_for_drain()
 
     def _wait_for_drain(self) -> None:
-        limit = self._limits.send_buffer_size
-        while limit is not None and self._outbox_size > limit:
+        while self._outbox_size > self._send_buffer_size:
             waiter: Waiter[Any] = Waiter(self._hub)
             self._senders.append(waiter)
             try:
@@ -342,22 +353,27 @@ class Transport:
         protocol = self.protocol
         messages = protocol.receive_data(data)
         if messages:
-            if self._inbox is None:
-                self._inbox = deque(messages)
+            inbox = self._inbox
+            if inbox is None:
+                inbox = self._inbox = deque(messages)
             else:
-                self._inbox.extend(messages)
+                inbox.extend(messages)
             for message in messages:
                 self._inbox_size += len(message)
-            if self._is_inbox_full():
+            if (
+                len(inbox) >= self._max_queue
+                or self._inbox_size >= self._max_inbox_size
+            ):
                 self._is_paused = True
                 self._reader.stop()
         if protocol.replies:
             self._reply()
         if protocol.pong is not None:
             self._on_pong()
-        if protocol.state is not State.OPEN:
+        if protocol.state is not _OPEN:
             self._on_closing()
-        self._wake_receivers()
+        if self._receivers:
+            self._wake_receivers()
 
     def _wake_receivers(self) -> None:
         # The last thing that a callback does: the greenlets run meanwhile.
@@ -365,22 +381,12 @@ class Transport:
         while receivers and self._inbox is not None:
             receivers.pop(0).switch(None)
 
-    def _is_inbox_full(self) -> bool:
-        limits = self._limits
-        return (
-            limits.max_queue is not None and self.inbox_count >= limits.max_queue
-        ) or (
-            limits.max_message_size is not None
-            and self._inbox_size >= limits.max_message_size
-        )
-
     def _resume_below_limit(self) -> None:
         # Not at the limit, but well below: else each message would stop and
         # start the watcher.
-        limits = self._limits
-        if (limits.max_queue is None or self.inbox_count <= limits.max_queue // 2) and (
-            limits.max_message_size is None
-            or self._inbox_size <= limits.max_message_size // 2
+        if (
+            self.inbox_count <= self._max_queue // 2
+            and self._inbox_size <= self._max_inbox_size // 2
         ):
             self._resume()
 
@@ -472,8 +478,7 @@ class Transport:
         if not outbox:
             self._drop_outbox()
             self._after_flush()
-        limit = self._limits.send_buffer_size
-        if self._senders and (limit is None or self._outbox_size <= limit):
+        if self._senders and self._outbox_size <= self._send_buffer_size:
             self._wake(self._senders)
 
     def _drop_outbox(self) -> None:
@@ -517,7 +522,7 @@ class Transport:
                 self._on_lost()
 
     def _start_close_timer(self) -> None:
-        timeout = self._limits.close_timeout
+        timeout = self._close_timeout
         if timeout is not None:
             self._close_timer = self._hub.loop.timer(timeout)
             self._close_timer.start(self._on_close_timeout, self._outbox_size)

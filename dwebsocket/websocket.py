@@ -113,7 +113,10 @@ class WebSocket:
         return self
 
     def __next__(self) -> Message:
-        message = self.wait()
+        transport = self._transport
+        if transport is None:
+            transport = self._accepted()
+        message = transport.receive()
         if message is None:
             raise StopIteration
         return message
@@ -125,7 +128,10 @@ class WebSocket:
         wait for the client.  Raises ConnectionClosed when the connection is
         closing or closed, TypeError for any other object.
         """
-        self._accepted().send(message)
+        transport = self._transport
+        if transport is None:
+            transport = self._accepted()
+        transport.send(message)
 
     def send_json(self, value: Any, **options: Any) -> None:
         """Send ``value`` as JSON text; ``options`` are those of ``json.dumps``.
