@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import gevent.socket
 from gevent import monkey
-from gevent.ssl import SSLSocket
+from gevent.ssl import SSLSocket, SSLWantReadError
 
 from .exceptions import UnsupportedServer
 from .frames import CloseCode, Opcode, encode_close, encode_frame
@@ -211,6 +211,8 @@ def read_buffered(sock: Any, rfile: Any) -> bytes:
     sock.settimeout(0.0)
     try:
         return rfile.read1() or b""
+    except SSLWantReadError:
+        return b""
     finally:
         sock.settimeout(timeout)
 

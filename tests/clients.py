@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import struct
 from typing import Any
 
 import websockets.asyncio.client
@@ -21,6 +22,7 @@ def connect(server: Server, path: str, **options: Any) -> Any:
     options.setdefault("open_timeout", TIMEOUT)
     options.setdefault("close_timeout", TIMEOUT)
     options.setdefault("max_size", None)
+    options.setdefault("ssl", server.tls)
     return websockets.sync.client.connect(server.ws + path, proxy=None, **options)
 
 
@@ -59,25 +61,56 @@ def handshake(
     return sock, received
 
 
-def hammer(server: Server, path: str, *, connections: int, messages: int) -> None:
+def frame(opcode: int, payload: bytes, *, length: int | None = None) -> bytes:
+    """Return a masked frame, the masking key being zeros.
+
+    ``length`` is what its header says, if not the truth.
+    """
+    size = len(payload) if length is None else length
+    if size < 126:
+        head = struct.pack("!BB", 0x80 | opcode, 0x80 | size)
+    elif size < 65536:
+        head = struct.pack("!BBH", 0x80 | opcode, 0x80 | 126, size)
+    else:
+        head = struct.pack("!BBQ", 0x80 | opcode, 0x80 | 127, size)
+    return head + bytes(4) + payload
+
+
+def read_until(sock: socket.socket, received: bytes, end: bytes) -> bytes:
+    """Return ``received`` with what follows, up to ``end`` at the earliest."""
+    while end not in received:
+        data = sock.recv(65536)
+        assert data, received
+        received += data
+    return received
+
+
+def hammer(
+    server: Server, path: str, *, connections: int, messages: int
+) -> None:
     """Echo messages of 0 B to 1 MiB, text and binary, over many connections."""
-    asyncio.run(_hammer(server.ws + path, connections, messages))
+    options = {"compression": None, "max_size": None, "proxy": None}
+    options |= {"open_timeout": TIMEOUT, "ssl": server.tls}
+
+    async def run() -> None:
+        await asyncio.gather(
+            *(
+                _converse(server.ws + path, seed, messages, options)
+                for seed in range(connections)
+            )
+        )
+
+    asyncio.run(run())
 
 
-async def _hammer(url: str, connections: int, messages: int) -> None:
-    await asyncio.gather(
-        *(_converse(url, seed, messages) for seed in range(connections))
-    )
-
-
-async def _converse(url: str, seed: int, messages: int) -> None:
+async def _converse(
+    url: str, seed: int, messages: int, options: dict[str, Any]
+) -> None:
     rng = random.Random(seed)
     sizes = [0, 1, 125, 126, 127, 65535, 65536, MIB]
     sizes += (rng.randrange(4096) for _ in range(messages - len(sizes)))
     rng.shuffle(sizes)
-    async with websockets.asyncio.client.connect(
-        url, compression=None, max_size=None, open_timeout=TIMEOUT, proxy=None
-    ) as websocket:
+    async with websockets.asyncio.client.connect(url, **options) as websocket:
         for size in sizes:
             message: str | bytes = rng.randbytes(size)
             if rng.random() < 0.5:

@@ -1,4 +1,7 @@
-"""Serve an application with gevent.pywsgi: ``serve_pywsgi KIND PORT MODULE``."""
+"""Serve an application with gevent.pywsgi: ``serve_pywsgi KIND PORT MODULE``.
+
+The kind "tls" takes the file with certificate and key as a fourth argument.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,10 @@ def main() -> None:
         from geventwebsocket.handler import WebSocketHandler as OtherHandler
 
         server = WSGIServer(address, application, handler_class=OtherHandler)
+    elif KIND == "tls":
+        from dwebsocket.server import WebSocketServer
+
+        server = WebSocketServer(address, application, certfile=sys.argv[4])
     else:
         server = WSGIServer(address, application)
     gevent.signal_handler(signal.SIGTERM, server.stop)

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -56,6 +57,7 @@ class Server:
         self, command: list[str], port: int, directory: Path, **environ: str
     ) -> None:
         self.port = port
+        self.tls: ssl.SSLContext | None = None
         self.command = command
         self.log_path = directory / f"server-{port}.log"
         environment = {
@@ -81,7 +83,7 @@ class Server:
 
     @property
     def ws(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"ws{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> str:
@@ -98,12 +100,34 @@ class Server:
 
         wait_for(is_ready, f"{self.command}")
 
+    @property
+    def children(self) -> list[int]:
+        """Processes that this one has started: gunicorn's workers."""
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                # "pid (name) state ppid", and the name may hold anything.
+                parent = int(stat.read_text().rpartition(")")[2].split()[1])
+                if parent == self.process.pid:
+                    found.append(int(stat.parent.name))
+        return found
+
+    @property
+    def memory(self) -> int:
+        """Resident bytes of the only worker."""
+        (pid,) = self.children
+        status = Path(f"/proc/{pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
     def get(
         self, path: str, headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], str]:
         """Return status, headers and text of a plain GET."""
-        connection = http.client.HTTPConnection(
-            "127.0.0.1", self.port, timeout=TIMEOUT
+        address = ("127.0.0.1", self.port)
+        connection = (
+            http.client.HTTPSConnection(*address, timeout=TIMEOUT, context=self.tls)
+            if self.tls
+            else http.client.HTTPConnection(*address, timeout=TIMEOUT)
         )
         with contextlib.closing(connection):
             connection.request("GET", path, headers=headers or {})
@@ -148,8 +172,9 @@ def command(kind: str, port: int, site: str = "tests") -> list[str]:
         kind = kind.removeprefix("pywsgi-")
         return [sys.executable, str(script), kind, str(port), module]
     if kind == "runserver":
-        manage = EXAMPLE / "manage.py" if site == "example" else ROOT / "tests/manage.py"
-        return [sys.executable, str(manage), "runserver", f"127.0.0.1:{port}"]
+        # django-admin runs with whatever DJANGO_SETTINGS_MODULE names.
+        django = [sys.executable, "-m", "django"]
+        return [*django, "runserver", f"127.0.0.1:{port}"]
     worker, *options = {
         "gunicorn": ["dwebsocket.workers.WebSocketWorker"],
         "gunicorn-3-workers": ["dwebsocket.workers.WebSocketWorker", "-w", "3"],
