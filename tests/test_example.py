@@ -1,0 +1,179 @@
+"""The example project, driven in a real browser and by command-line clients."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from .servers import EXAMPLE, ROOT, TIMEOUT, Farm, Server, find_program
+
+OPTIONS = [
+    "--headless",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-sandbox",
+]
+
+
+@pytest.fixture(scope="module", params=["gunicorn", "runserver"])
+def server(request: pytest.FixtureRequest, farm: Farm) -> Server:
+    return farm(request.param, "example")
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = find_program("chromium", "chromium")
+    for option in OPTIONS:
+        options.add_argument(option)
+    service = webdriver.ChromeService(find_program("chromedriver", "chromium-driver"))
+    with webdriver.Chrome(options, service) as driver:
+        yield driver
+
+
+class Page:
+    """One page of the example project, and what a person does on it."""
+
+    def __init__(self, driver: webdriver.Chrome, server: Server) -> None:
+        self._driver = driver
+        self._server = server
+
+    def open(self, path: str) -> Page:
+        self._driver.get(self._server.http + path)
+        return self
+
+    def find(self, selector: str) -> Any:
+        return self._driver.find_element(By.CSS_SELECTOR, selector)
+
+    def wait(self, selector: str, text: str = "") -> Any:
+        """Wait for an element that holds a text."""
+
+        def find(driver: webdriver.Chrome) -> Any:
+            elements = driver.find_elements(By.CSS_SELECTOR, selector)
+            return next((found for found in elements if text in found.text), None)
+
+        return WebDriverWait(self._driver, TIMEOUT).until(find, (selector, text))
+
+    def send(self, text: str) -> None:
+        self.wait("#send:enabled")
+        field = self.find("#message")
+        field.clear()
+        field.send_keys(text)
+        self.find("#send").click()
+
+
+@pytest.fixture
+def page(driver: webdriver.Chrome, server: Server) -> Page:
+    driver.delete_all_cookies()
+    return Page(driver, server)
+
+
+@pytest.mark.parametrize("name", ["echo-once", "echo", "lower", "members"])
+def test_index_lists_each_example(page: Page, name: str) -> None:
+    page.open("/").find(f'.card[data-example="{name}"] a').click()
+    assert "@" in page.wait("#source").text
+    assert f"def {name.replace('-', '_')}(request" in page.find("#source").text
+
+
+def test_echo(page: Page) -> None:
+    page.open("/echo/").wait("#live[data-state=open]")
+    page.send("Grüße, 世界")
+    page.wait("#log li[data-kind=received] .log-text", "Grüße, 世界")
+    page.find("#toggle").click()
+    page.wait('#live[data-state=closed][data-close-code="1000"]')
+    page.find("#toggle").click()
+    page.wait("#live[data-state=open]")
+
+
+def test_echo_takes_16_mib_and_not_a_byte_more(page: Page) -> None:
+    page.open("/echo/").wait("#live[data-state=open]")
+    Select(page.find("#size")).select_by_value("16777216")
+    page.find("#send-binary").click()
+    page.wait('#log li[data-kind=received][data-type=binary][data-size="16777216"]')
+    Select(page.find("#size")).select_by_value("16777217")
+    page.find("#send-binary").click()
+    page.wait('#live[data-state=closed][data-close-code="1009"]')
+
+
+def test_echo_once(page: Page) -> None:
+    page.open("/echo-once/")
+    page.send("only one")
+    page.wait("#log li[data-kind=received] .log-text", "only one")
+    page.wait('#live[data-state=closed][data-close-code="1000"]')
+
+
+def test_lower(page: Page) -> None:
+    page.open("/lower/")
+    page.send("LOUD")
+    page.wait("#log li[data-kind=received] .log-text", "loud")
+    field = page.find("#http-message")
+    field.clear()
+    field.send_keys("Over HTTP")
+    page.find("#http-get").click()
+    page.wait("#log li[data-kind=received] .log-text", "over http")
+
+
+def test_members_is_refused_by_a_redirect_before_the_upgrade(page: Page) -> None:
+    page.open("/members/").wait("#login-notice")
+    page.find("#toggle").click()
+    page.wait('#live[data-state=closed][data-close-code="1006"]')
+    page.find("#demo-login").click()
+    page.wait("#log li[data-kind=received] .log-text", "Hello demo")
+    page.send("hi")
+    page.wait("#log li[data-kind=received] .log-text", "demo said hi")
+    page.find("#logout").click()
+    page.wait("#login")
+
+
+def test_command_line_client(server: Server) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "websockets", server.ws + "/echo/"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(b"hello\n")
+        output = b""
+        while b"< hello" not in output:
+            data = process.stdout.read(1000)
+            assert data, output
+            output += data
+        process.stdin.close()
+        assert b"Connection closed: 1000" in process.stdout.read()
+
+
+@pytest.mark.parametrize(
+    "value, expected",
+    [
+        ("100", 100),
+        ("true", True),
+        ("['https://a.example']", ["https://a.example"]),
+        ("*", "*"),
+    ],
+)
+def test_environment_variables_become_settings(value: str, expected: object) -> None:
+    result = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "from example import settings; print(repr(settings.WEBSOCKET_ANY))",
+        ],
+        cwd=EXAMPLE,
+        env={"PYTHONPATH": str(ROOT), "WEBSOCKET_ANY": value},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.strip() == repr(expected)
