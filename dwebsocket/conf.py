@@ -96,8 +96,10 @@ def _check_count(value: Any) -> str | None:
 def _check_seconds(value: Any) -> str | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-        return "must be a positive number of seconds or None."
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return "must be a number of seconds or None."
+    if not 0 < value < float("inf"):
+        return "must be a positive number of seconds, or None for no limit."
     return None
 
 

@@ -44,8 +44,12 @@ def require_websocket(view: Any = None, **options: Any) -> Any:
     return _decorate(view, options, is_required=True)
 
 
-class _EveryAlias(frozenset[str]):
-    """Says to ``BaseHandler.make_view_atomic`` that no database is meant."""
+class _EveryAlias(set[str]):
+    """Says to ``BaseHandler.make_view_atomic`` that no database is meant.
+
+    Its elements are those that ``transaction.non_atomic_requests`` names, inside
+    of the decorator or around it.
+    """
 
     def __contains__(self, alias: object) -> bool:
         return True
@@ -65,6 +69,10 @@ def _decorate(view: View | None, options: dict[str, Any], *, is_required: bool) 
         if inspect.iscoroutinefunction(view):
             raise TypeError("a WebSocket view is a plain function, not async")
 
+        non_atomic = getattr(view, "_non_atomic_requests", ())
+        if not isinstance(non_atomic, _EveryAlias):
+            non_atomic = _EveryAlias(non_atomic)
+
         @wraps(view)
         def wrapper(
             request: HttpRequest, *args: Any, **kwargs: Any
@@ -73,22 +81,25 @@ def _decorate(view: View | None, options: dict[str, Any], *, is_required: bool) 
                 return run_view(request, view, args, kwargs, settings)
             if is_required:
                 return refuse_http(request)
-            return _make_atomic(view)(request, *args, **kwargs)  # type: ignore[no-any-return]
+            atomic_view = _make_atomic(view, non_atomic)
+            return atomic_view(request, *args, **kwargs)  # type: ignore[no-any-return]
 
         wrapper.accept_websocket = True  # type: ignore[attr-defined]
         wrapper.require_websocket = is_required  # type: ignore[attr-defined]
         wrapper.is_websocket_view = True  # type: ignore[attr-defined]
         # ATOMIC_REQUESTS must not hold a transaction through a conversation.
-        wrapper._non_atomic_requests = _EveryAlias()  # type: ignore[attr-defined]
+        wrapper._non_atomic_requests = non_atomic  # type: ignore[attr-defined]
         return wrapper
 
     return decorate if view is None else decorate(view)
 
 
-def _make_atomic(view: View) -> View:
+def _make_atomic(view: View, non_atomic: _EveryAlias) -> View:
     """Apply ATOMIC_REQUESTS to a plain request, as Django would have."""
-    non_atomic = getattr(view, "_non_atomic_requests", ())
+    if getattr(view, "is_websocket_view", False):
+        return view  # decorated twice: the inner decorator does it
+    aliases = frozenset(non_atomic)
     for alias, database in connections.settings.items():
-        if database["ATOMIC_REQUESTS"] and alias not in non_atomic:
+        if database["ATOMIC_REQUESTS"] and alias not in aliases:
             view = transaction.atomic(using=alias)(view)
     return view

@@ -14,8 +14,8 @@ Theory of operation:
 * Closing is the hub's: ``close`` starts it and returns.
 
 TLS sockets are used without blocking (timeout 0) and differ in three ways only:
-they hold decrypted data back (``pending``), can't ``sendmsg``, and say "would
-block" in their own words.
+at the start they may hold decrypted data back, they can't ``sendmsg``, and they
+say "would block" in their own words.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ _READ, _WRITE = 1, 2
 _RECEIVE_SIZE = 65536
 #: Buffers for one sendmsg(); Linux takes up to 1024.
 _SEND_BUFFERS = 64
-_TIMED_OUT = object()
 
 _WouldBlock = (
     BlockingIOError,
@@ -244,38 +243,24 @@ class Transport:
         self._resume()
 
     def _wait_for_message(self, timeout: float | None) -> bool:
-        deadline = None
-        while self._inbox is None:
-            if not self.is_open:
-                return False
-            timer = None
-            waiter: Waiter[Any] = Waiter(self._hub)
-            if timeout is not None:
-                now = time.monotonic()
-                deadline = now + timeout if deadline is None else deadline
-                if now >= deadline and timeout > 0:
-                    return False
-                timer = self._hub.loop.timer(max(deadline - now, 0.0))
-                timer.start(waiter.switch, _TIMED_OUT)
-            self._receivers.append(waiter)
-            try:
-                result = waiter.get()
-            except BaseException:
-                # Killed, or a gevent.Timeout of the caller's.
-                if waiter in self._receivers:
-                    self._receivers.remove(waiter)
-                elif self._inbox is not None:
-                    self._hub.loop.run_callback(self._wake_receivers)
-                raise
-            finally:
-                if timer is not None:
-                    timer.close()
-            if result is _TIMED_OUT:
-                if waiter in self._receivers:
-                    self._receivers.remove(waiter)
-                if self._inbox is None:
-                    return False
-        return True
+        if not self.is_open:
+            return False
+        timer = None
+        waiter: Waiter[Any] = Waiter(self._hub)
+        if timeout is not None:
+            timer = self._hub.loop.timer(max(timeout, 0.0))
+            # The loop's clock stands still while a greenlet computes.
+            timer.start(waiter.switch, None, update=True)
+        self._receivers.append(waiter)
+        try:
+            waiter.get()
+        finally:
+            # It timed out, was killed, or a gevent.Timeout of the caller's.
+            if waiter in self._receivers:
+                self._receivers.remove(waiter)
+            if timer is not None:
+                timer.close()
+        return self._inbox is not None
 
     def _send(self, frame: bytes) -> None:
         if self._outbox is not None:
@@ -298,16 +283,18 @@ class Transport:
         self._wait_for_drain()
 
     def _wait_for_drain(self) -> None:
-        while self._outbox_size > self._send_buffer_size:
-            waiter: Waiter[Any] = Waiter(self._hub)
-            self._senders.append(waiter)
-            try:
+        if self._outbox_size <= self._send_buffer_size:
+            return
+        waiter: Waiter[Any] = Waiter(self._hub)
+        # It keeps its place until it has its turn.
+        self._senders.append(waiter)
+        try:
+            while self._outbox_size > self._send_buffer_size:
                 waiter.get()
-            finally:
-                if waiter in self._senders:
-                    self._senders.remove(waiter)
-            if self._sock is None:
-                raise self._closed_error()
+        finally:
+            self._senders.remove(waiter)
+        if self._sock is None:
+            raise self._closed_error()
 
     def _closed_error(self) -> ConnectionClosed:
         protocol = self.protocol
@@ -319,20 +306,20 @@ class Transport:
     # Reading, in the hub
 
     def _on_readable(self) -> None:
+        # Once: a peer that sends all the time must not keep the hub from others.
+        if self._sock is None:
+            return
         try:
-            while self._sock is not None:
-                try:
-                    size = self._sock.recv_into(self._buffer)
-                except _WouldBlock:
-                    return
-                except OSError:
-                    size = 0
-                if not size:
-                    self._on_lost()
-                    return
+            try:
+                size = self._sock.recv_into(self._buffer)
+            except _WouldBlock:
+                return
+            except OSError:
+                size = 0
+            if size:
                 self._receive(self._buffer[:size])
-                if not self._is_tls or self._is_paused:
-                    return
+            else:
+                self._on_lost()
         except Exception:
             self._on_error()
 
@@ -341,7 +328,9 @@ class Transport:
             return
         self._reader.start(self._on_readable)
         if self._is_tls:
-            # There may be decrypted data that the descriptor knows nothing of.
+            # There may be decrypted data that the descriptor knows nothing of,
+            # the rest of a record; reading leaves none, a record being shorter
+            # than the buffer.
             self._hub.loop.run_callback(self._on_readable)
         if received:
             try:
@@ -380,6 +369,11 @@ class Transport:
         receivers = self._receivers
         while receivers and self._inbox is not None:
             receivers.pop(0).switch(None)
+
+    def _wake_all_receivers(self) -> None:
+        for waiter in self._receivers:
+            self._hub.loop.run_callback(waiter.switch, None)
+        self._receivers.clear()
 
     def _resume_below_limit(self) -> None:
         # Not at the limit, but well below: else each message would stop and
@@ -464,9 +458,11 @@ class Transport:
             return
         except OSError as exc:
             logger.debug("send failed: %s", exc)
-            # First what came in before the end.
-            self._on_readable()
-            self._on_lost()
+            # The reader will see what came before the end, and the end.
+            for waiter in self._senders:
+                self._hub.loop.run_callback(waiter.throw, self._closed_error())
+            self._drop_outbox()
+            self._after_flush()
             return
         self._outbox_size -= sent
         while sent:
@@ -478,8 +474,8 @@ class Transport:
         if not outbox:
             self._drop_outbox()
             self._after_flush()
-        if self._senders and self._outbox_size <= self._send_buffer_size:
-            self._wake(self._senders)
+        elif self._outbox_size <= self._send_buffer_size:
+            self._wake_senders()
 
     def _drop_outbox(self) -> None:
         self._outbox = None
@@ -489,14 +485,16 @@ class Transport:
             self._writer.stop()
             self._writer.close()
             self._writer = None
-        self._wake(self._senders)
+        self._wake_senders()
+
+    def _wake_senders(self) -> None:
+        for waiter in self._senders:
+            self._hub.loop.run_callback(waiter.switch, None)
 
     # Closing
 
     def _on_closing(self) -> None:
         """A close frame was sent or received, or the peer made a mistake."""
-        if self._sock is None:
-            return
         # Read on, for the peer's close frame or the end of the stream; what
         # else comes is dropped.
         self._resume()
@@ -504,8 +502,7 @@ class Transport:
             self._start_close_timer()
         if self._outbox is None:
             self._after_flush()
-        if self._inbox is None:
-            self._wake(self._receivers)
+        self._wake_all_receivers()
 
     def _after_flush(self) -> None:
         protocol = self.protocol
@@ -525,7 +522,9 @@ class Transport:
         timeout = self._close_timeout
         if timeout is not None:
             self._close_timer = self._hub.loop.timer(timeout)
-            self._close_timer.start(self._on_close_timeout, self._outbox_size)
+            self._close_timer.start(
+                self._on_close_timeout, self._outbox_size, update=True
+            )
 
     def _on_close_timeout(self, outbox_size: int) -> None:
         self._close_timer.close()
@@ -554,7 +553,7 @@ class Transport:
             self._close_timer = None
         sock, self._sock = self._sock, None
         self._drop_outbox()
-        self._wake(self._receivers)
+        self._wake_all_receivers()
         try:
             if self._owns_socket:
                 sock.close()
@@ -564,8 +563,3 @@ class Transport:
             logger.debug("the socket was closed already: %s", exc)
         self._hub.loop.run_callback(self._on_end)
         self._on_end = _nothing
-
-    def _wake(self, waiters: list[Waiter[Any]]) -> None:
-        for waiter in waiters:
-            self._hub.loop.run_callback(waiter.switch, None)
-        waiters.clear()

@@ -16,9 +16,12 @@ from contextvars import copy_context
 from functools import cache
 from typing import Any
 
+from django.conf import settings as django_settings
 from django.core.signals import got_request_exception
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
+from django.utils import timezone, translation
 from gevent import GreenletExit, get_hub, kill
 from gevent.event import Event
 from gevent.hub import Waiter
@@ -257,10 +260,8 @@ class _Upgrade:
         self._is_view_running = True
         _Upgrade.count += 1
         greenlet = _ViewGreenlet(self._run_view, hub)
-        # Language, time zone, URLconf and script prefix of the request are
-        # asgiref.Locals, and those are context variables.
         greenlet.gr_context = copy_context()
-        hub.loop.run_callback(greenlet.switch, view, args, kwargs)
+        hub.loop.run_callback(greenlet.switch, view, args, kwargs, _get_locals())
         try:
             self._decided.get()
         except BaseException:
@@ -339,10 +340,17 @@ class _Upgrade:
         return self._transport
 
     def _run_view(
-        self, view: View, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        view: View,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        values: _Locals | None,
     ) -> None:
         code = CloseCode.NORMAL_CLOSURE
         try:
+            assert values is not None
+            _set_locals(*values)
+            values = None
             response = view(self._request, *args, **kwargs)
             if self._outcome is None:
                 if response is None:
@@ -362,10 +370,10 @@ class _Upgrade:
             code = CloseCode.INTERNAL_ERROR
             if self._outcome is None:
                 self._decide(exc)
-            else:
+            elif isinstance(exc, Exception):
                 self._report()
-                if not isinstance(exc, Exception):
-                    raise  # KeyboardInterrupt and SystemExit are the hub's
+            else:
+                raise  # KeyboardInterrupt and SystemExit are the hub's
         finally:
             self._end_view(code)
 
@@ -410,6 +418,33 @@ class _Upgrade:
                 self._ended.set()
 
 
+# What Django keeps per request in asgiref.Locals.  Those are context variables,
+# but since asgiref 3.12 visible to the thread only that set them: the greenlet.
+_Locals = tuple[str | None, Any, Any, str]
+
+
+def _get_locals() -> _Locals:
+    return (
+        translation.get_language(),
+        timezone.get_current_timezone(),
+        get_urlconf(django_settings.ROOT_URLCONF),
+        get_script_prefix(),
+    )
+
+
+def _set_locals(language: str | None, zone: Any, urlconf: Any, prefix: str) -> None:
+    if language is None:
+        translation.deactivate_all()
+    elif language != translation.get_language():
+        translation.activate(language)
+    if zone != timezone.get_current_timezone():
+        timezone.activate(zone)
+    if urlconf != get_urlconf(django_settings.ROOT_URLCONF):
+        set_urlconf(urlconf)
+    if prefix != get_script_prefix():
+        set_script_prefix(prefix)
+
+
 def _forget_http(request: HttpRequest) -> None:
     """Let go of what only HTTP needed, while the view keeps the request."""
     for name in _HTTP_ONLY:
@@ -430,7 +465,10 @@ class _SwitchingProtocols(HttpResponse):
         self._on_close: tuple[Any, bytes] | None = None
         self._accept_key = handshake.accept_key(upgrade.request.META)
         for name, value in upgrade.headers:
-            self[name] = value
+            if name.lower() == "set-cookie":
+                self.cookies.load(value)
+            else:
+                self[name] = f"{self[name]}, {value}" if name in self else value
 
     def __del__(self) -> None:
         # A middleware returned another response instead, or the server failed.

@@ -85,9 +85,7 @@ def read_until(sock: socket.socket, received: bytes, end: bytes) -> bytes:
     return received
 
 
-def hammer(
-    server: Server, path: str, *, connections: int, messages: int
-) -> None:
+def hammer(server: Server, path: str, *, connections: int, messages: int) -> None:
     """Echo messages of 0 B to 1 MiB, text and binary, over many connections."""
     options = {"compression": None, "max_size": None, "proxy": None}
     options |= {"open_timeout": TIMEOUT, "ssl": server.tls}

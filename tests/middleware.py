@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -19,6 +20,22 @@ def mark_response(get_response: GetResponse) -> GetResponse:
         response["X-Marked"] = str(response.status_code)
         response.set_cookie("marked", "yes")
         return response
+
+    return middleware
+
+
+def prepare_environment(get_response: GetResponse) -> GetResponse:
+    """Set the time zone and the URLconf of a request, on demand."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        from .urls import MOVED
+
+        if "moved" in request.GET:
+            request.urlconf = MOVED  # type: ignore[attr-defined]
+        if "timezone" not in request.GET:
+            return get_response(request)
+        with timezone.override(request.GET["timezone"]):
+            return get_response(request)
 
     return middleware
 
@@ -49,9 +66,7 @@ class RefusingViewHook:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         return self.get_response(request)
 
-    def process_view(
-        self, request: HttpRequest, *args: object
-    ) -> HttpResponse | None:
+    def process_view(self, request: HttpRequest, *args: object) -> HttpResponse | None:
         if "refuse-by-hook" in request.GET:
             return HttpResponse("refused by hook", status=402)
         return None

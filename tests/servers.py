@@ -243,6 +243,7 @@ class Farm:
         self._directory = directory
         self._stack = stack
         self._servers: dict[tuple[str, str], Server] = {}
+        self._started: list[Server] = []
 
     def __call__(self, kind: str, site: str = "tests") -> Server:
         key = (kind, site)
@@ -252,14 +253,34 @@ class Farm:
             )
         return self._servers[key]
 
-    def start(self, kind: str, site: str = "tests", **environ: str) -> Server:
-        """Start one more server, with environment variables of its own."""
+    def start(
+        self,
+        kind: str,
+        site: str = "tests",
+        *,
+        ready_path: str | None = None,
+        **environ: str,
+    ) -> Server:
+        """Start one more server, with environment variables of its own.
+
+        It is ready when ``ready_path`` is served; "" doesn't wait for that.
+        """
         port = free_port()
         environ.setdefault("DJANGO_SETTINGS_MODULE", f"{site}.settings")
         server = Server(command(kind, port, site), port, self._directory, **environ)
         self._stack.callback(server.stop)
-        server.wait_until_ready("/" if site == "example" else "/page/")
+        self._started.append(server)
+        if ready_path is None:
+            ready_path = "/" if site == "example" else "/page/"
+        if ready_path:
+            server.wait_until_ready(ready_path)
         return server
+
+    def terminate(self) -> None:
+        """Have all servers end at the same time."""
+        for server in self._started:
+            if server.process.poll() is None:
+                server.process.terminate()
 
     def _start_nginx(self, site: str) -> Server:
         nginx = find_program("nginx", "nginx-light")
@@ -283,4 +304,6 @@ class Farm:
 @contextlib.contextmanager
 def open_farm(directory: Path) -> Iterator[Farm]:
     with contextlib.ExitStack() as stack:
-        yield Farm(directory, stack)
+        farm = Farm(directory, stack)
+        yield farm
+        farm.terminate()

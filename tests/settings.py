@@ -8,7 +8,7 @@ from pathlib import Path
 
 SECRET_KEY = "for the tests only"
 DEBUG = False
-ALLOWED_HOSTS = ["*"]
+ALLOWED_HOSTS = os.environ.get("TEST_ALLOWED_HOSTS", "*").split(",")
 ROOT_URLCONF = "tests.urls"
 USE_TZ = True
 
@@ -33,6 +33,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "tests.middleware.mark_response",
+    "tests.middleware.prepare_environment",
     "tests.middleware.ExceptionHook",
 ]
 # Servers started with it run the tests of the middleware.
@@ -70,6 +71,11 @@ WEBSOCKET_SUBPROTOCOLS = ["chat.v2", "chat.v1"]
 
 if "ACCEPT_ALL" in os.environ:
     WEBSOCKET_ACCEPT_ALL = True
+if "MAX_CONNECTIONS" in os.environ:
+    WEBSOCKET_MAX_CONNECTIONS = int(os.environ["MAX_CONNECTIONS"])
+if "STOCK_RUNSERVER" in os.environ:
+    # Behind staticfiles the command isn't ours, which dwebsocket.W003 says.
+    INSTALLED_APPS.append(INSTALLED_APPS.pop(0))
 
 LOGGING = {
     "version": 1,

@@ -21,6 +21,7 @@ from dwebsocket.frames import (
     is_valid_close_code,
     parse_close,
     parse_header,
+    unmask_short,
 )
 
 MASK = bytes.fromhex("37fa213d")
@@ -226,6 +227,18 @@ def test_5_3_all_octets_with_all_mask_octets() -> None:
     for key in range(256):
         mask = bytes((key, 255 - key, key ^ 0x55, 0))
         assert apply_mask(data, mask) == xor(data, mask)
+
+
+@pytest.mark.parametrize("mask", [MASK, b"\x00\x00\x00\x00", b"\xff\x00\x80\x01"])
+@pytest.mark.parametrize("buffer", BUFFERS)
+def test_5_3_short_payloads_are_unmasked_with_the_key_before_them(
+    buffer: Callable[[bytes], bytes | bytearray | memoryview], mask: bytes
+) -> None:
+    for length in range(129):
+        data = bytes(i * 7 + 1 & 0xFF for i in range(length))
+        unmasked = unmask_short(buffer(mask + data), length)
+        assert unmasked == xor(data, mask)
+        assert type(unmasked) is bytes
 
 
 def test_5_3_masking_leaves_its_argument_alone() -> None:

@@ -1,11 +1,13 @@
 """The state machine of ``dwebsocket.protocol``, by sections of RFC 6455.
 
-``receive`` feeds what a client sent in several ways: whole, byte by byte, out of
-a buffer that is used again, and with data behind it.  All must give the same.
+``receive`` feeds what a client sent in several ways: whole, byte by byte, in two
+pieces, out of a buffer that is used again, and with data behind it.  All must give
+the same.
 """
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -140,6 +142,9 @@ def receive(
     outcome = feed(start(), [stream])
     assert feed(start(), split(stream)) == outcome
     assert feed(start(), lend(stream)) == outcome
+    if len(stream) <= 40:
+        for cut in range(len(stream) + 1):
+            assert feed(start(), [stream[:cut], stream[cut:]]) == outcome
 
     behind = masked(PONG, b"behind") + text("behind") + masked(PING, b"behind")
     if outcome.state is State.CLOSED:
@@ -316,6 +321,17 @@ def test_5_3_payload_is_unmasked_wherever_it_is_cut() -> None:
         for second in range(first, len(stream) + 1):
             pieces = [stream[:first], stream[first:second], stream[second:]]
             assert feed(Protocol(), pieces).messages == [payload]
+
+
+@pytest.mark.parametrize("opcode", [0x81, 0x82])
+@pytest.mark.parametrize("length", [0x80, 0x81, 0x82])
+def test_5_3_rest_of_a_frame_that_looks_like_a_frame(opcode: int, length: int) -> None:
+    """Masking key and payload may be any bytes, those of a header too."""
+    mask = bytes((0x81, 0x81, 0x82, 0x80))
+    frame = bytes((opcode, length)) + mask + mask[: length & 0x7F]
+    payload = bytes(length & 0x7F)
+    message: Message = payload.decode() if opcode == 0x81 else payload
+    check_messages(frame * 4, [message] * 4)
 
 
 # Section 5.4, fragmentation
@@ -915,6 +931,51 @@ def test_10_4_control_frames_do_not_count() -> None:
     )
     outcome = receive(close(1000, b"bye"), limit=0)
     assert outcome == closed_by_peer(1000, "bye", close_reply(1000))
+
+
+def count_kept(protocol: Protocol) -> int:
+    """Return how many bytes, characters and list items ``protocol`` holds."""
+    return sum(
+        len(value)
+        for value in gc.get_referents(protocol)
+        if isinstance(value, (bytes, bytearray, str, list))
+    )
+
+
+BEGUN = {
+    "text": masked(TEXT, b"x" * 5000)[:-1],
+    "text fragment": masked(TEXT, b"x" * 5000, fin=False),
+    "binary": masked(BINARY, bytes(5000))[:-1],
+    "binary fragment": masked(BINARY, bytes(5000), fin=False),
+    "header": header(TEXT, 5000)[:-1],
+    "control frame": masked(PING, bytes(125))[:-1],
+}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        masked(TEXT, b"x" * 5000),
+        masked(BINARY, bytes(5000)),
+        fragmented(TEXT, [b"x" * 5000, b"x" * 5000]),
+        fragmented(BINARY, [bytes(5000), bytes(5000)]),
+    ],
+    ids=["text", "binary", "text fragments", "binary fragments"],
+)
+def test_10_4_nothing_is_kept_of_a_message_that_is_over(message: bytes) -> None:
+    for pieces in ([message], split(message)):
+        protocol = Protocol()
+        feed(protocol, pieces)
+        # The masking key may be left.
+        assert count_kept(protocol) <= count_kept(Protocol()) + 4
+
+
+@pytest.mark.parametrize("begun", BEGUN.values(), ids=BEGUN)
+def test_10_4_nothing_is_kept_of_a_connection_that_is_over(begun: bytes) -> None:
+    protocol = Protocol()
+    feed(protocol, [begun])
+    protocol.receive_eof()
+    assert count_kept(protocol) <= count_kept(Protocol()) + 4
 
 
 # Sections 5.6 and 6.1, sending

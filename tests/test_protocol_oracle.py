@@ -177,8 +177,8 @@ class Oracle:
         # Whether we have sent a close frame of our own accord.
         self.is_closing = False
         # The message that is arriving.
+        self.payload = b""
         self.decoder: codecs.IncrementalDecoder | None = None
-        self.fragments: list[str] | list[bytes] = []
 
     def start_close(self, code: int) -> None:
         self.protocol.send_close(code)
@@ -237,22 +237,21 @@ class Oracle:
     def receive_fragment(self, event: websockets_frames.Frame) -> None:
         """Do what the upper layers of websockets do: messages, UTF-8."""
         if event.opcode != CONTINUATION:
-            self.fragments = []
+            self.payload = b""
             self.decoder = None
             if event.opcode == TEXT:
                 self.decoder = codecs.getincrementaldecoder("utf-8")()
-        message: Message
+        payload = bytes(event.data)
+        self.payload += payload
+        message: Message = self.payload
         if self.decoder is not None:
             try:
-                text = self.decoder.decode(bytes(event.data), event.fin)
+                self.decoder.decode(payload, event.fin)
             except UnicodeDecodeError:
                 self.fail(1007)
                 return
-            self.fragments = [*self.fragments, text]  # type: ignore[list-item]
-            message = "".join(self.fragments)  # type: ignore[arg-type]
-        else:
-            self.fragments = [*self.fragments, bytes(event.data)]  # type: ignore[list-item]
-            message = b"".join(self.fragments)  # type: ignore[arg-type]
+            if event.fin:
+                message = self.payload.decode()
         if event.fin and not self.is_closing:
             self.verdict.messages.append(message)
 
@@ -343,7 +342,10 @@ def encode_frame(first: int, payload: bytes, mask: bytes) -> bytes:
     return encode_header(first, length, mask) + masked.to_bytes(length, "big")
 
 
-MASKS = st.binary(min_size=4, max_size=4)
+#: Any masking key, often one that looks like the start of a short message.
+MASKS = st.binary(min_size=4, max_size=4) | st.sampled_from(
+    [b"\x81\x80\x81\x80", b"\x82\x81\x82\x81", b"\x81\x82\x81\x82"]
+)
 LENGTHS = st.one_of(
     st.integers(0, 10),
     st.integers(120, 130),
@@ -380,7 +382,7 @@ def messages(draw: st.DrawFn, texts: st.SearchStrategy[bytes] | None = None) -> 
     for start, end in itertools.pairwise([0, *cuts, len(payload)]):
         stream += encode_frame(opcode, payload[start:end], draw(MASKS))
         opcode = CONTINUATION
-        if cuts and draw(st.booleans()):
+        if draw(st.booleans()) and cuts:
             stream += draw(CONTROLS)
     # FIN goes to the last data frame.
     frames = list(split_frames(stream))

@@ -1,7 +1,10 @@
+"""URLs of the test site."""
+
 from __future__ import annotations
 
 from django.contrib import admin
 from django.urls import include, path
+from django.views.decorators.csrf import csrf_exempt
 
 from . import readme_views, views
 
@@ -34,6 +37,14 @@ urlpatterns = [
     path("go/", views.go),
     path("ping/", views.ping),
     path("environment/", views.environment, name="environment"),
+    path("show-messages/", views.show_messages),
+    path("attributes/", views.attributes),
+    path("required-attribute/", views.required_attribute),
+    path("twice/", views.twice),
+    path("exempt/", csrf_exempt(views.echo)),
     path("database/", views.database),
     path("helper/", views.helper),
 ]
+
+#: Another URLconf, which a middleware sets on demand.
+MOVED = (path("moved/", views.environment, name="environment"),)

@@ -13,7 +13,13 @@ from django.contrib.auth.decorators import login_required, permission_required
 from django.core.exceptions import PermissionDenied
 from django.core.signals import got_request_exception, request_finished
 from django.db import connection, transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseRedirect,
+    JsonResponse,
+)
 from django.template.response import TemplateResponse
 from django.urls import get_script_prefix, reverse
 from django.utils import timezone, translation
@@ -101,6 +107,29 @@ def attribute(request: HttpRequest) -> HttpResponse | None:
 attribute.accept_websocket = True  # type: ignore[attr-defined]
 
 
+def required_attribute(request: HttpRequest) -> None:
+    request.websocket.send("by attribute, only")
+
+
+required_attribute.accept_websocket = True  # type: ignore[attr-defined]
+required_attribute.require_websocket = True  # type: ignore[attr-defined]
+
+
+def attributes(request: HttpRequest) -> JsonResponse:
+    """What WebSocketMiddleware sets, in a view that isn't decorated."""
+    return JsonResponse(
+        [request.is_websocket(), repr(request.websocket)],
+        safe=False,
+    )
+
+
+@accept_websocket(max_message_size=10)
+@require_websocket(max_message_size=5)
+def twice(request: HttpRequest) -> None:
+    for message in request.websocket:
+        request.websocket.send(message)
+
+
 class Greeting(View):
     greeting = "Hello"
 
@@ -173,6 +202,12 @@ def choose(request: HttpRequest) -> None:
         websocket.accept()
         websocket.send(f"ValueError: {exc}")
     websocket.send(str(websocket.subprotocol))
+
+
+@require_websocket
+def show_messages(request: HttpRequest) -> None:
+    texts = [str(message) for message in messages.get_messages(request)]
+    request.websocket.send_json(texts)
 
 
 @require_websocket
@@ -269,8 +304,9 @@ def flood(request: HttpRequest) -> None:
 @require_websocket
 def slow_reader(request: HttpRequest) -> None:
     """Read nothing until told to by a second request."""
+    _counters["go"] = 0
     request.websocket.accept()
-    while not _counters.get("go"):
+    while not _counters["go"]:
         gevent.sleep(0.01)
     total = 0
     for message in request.websocket:
@@ -290,8 +326,8 @@ def ping(request: HttpRequest) -> None:
     websocket = request.websocket
     assert websocket.latency is None
     websocket.ping(b"are you there")
-    websocket.wait()
-    websocket.send_json(websocket.latency)
+    for _ in websocket:
+        websocket.send_json(websocket.latency)
 
 
 @require_websocket

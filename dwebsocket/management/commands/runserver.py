@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
 from datetime import datetime
 from typing import Any
 
+import gevent
 from django.apps import apps
 from django.utils import autoreload
 from gevent import monkey
@@ -83,9 +85,23 @@ class Command(RunserverCommand):
         is_server = not options["use_reloader"] or (
             os.environ.get(autoreload.DJANGO_AUTORELOAD_ENV) == "true"
         )
-        if is_server and not monkey.is_module_patched("threading"):
-            _restart_patched()
+        if is_server:
+            if not monkey.is_module_patched("threading"):
+                _restart_patched()
+            _direct_interrupts()
         super().run(**options)
+
+
+def _direct_interrupts() -> None:
+    """Have Ctrl-C end the main greenlet, not whichever runs at the moment."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return  # ignored, in the background of a shell
+    main = gevent.getcurrent()
+
+    def interrupt() -> None:
+        gevent.get_hub().loop.run_callback(main.throw, KeyboardInterrupt)
+
+    gevent.signal_handler(signal.SIGINT, interrupt)
 
 
 def _restart_patched() -> None:

@@ -1,0 +1,133 @@
+"""The settings: defaults, overriding, and what they refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from dwebsocket.conf import VIEW_OPTIONS, Settings, find_error, settings
+
+DEFAULTS = {
+    "accept_all": False,
+    "allowed_origins": None,
+    "close_timeout": 5,
+    "max_connections": None,
+    "max_message_size": 1048576,
+    "max_queue": 1000,
+    "send_buffer_size": 1048576,
+    "subprotocols": (),
+}
+
+VALID = [
+    ("accept_all", True),
+    ("accept_all", False),
+    ("allowed_origins", None),
+    ("allowed_origins", "*"),
+    ("allowed_origins", []),
+    ("allowed_origins", ["https://example.com", "http://*.example.com:8000", "*"]),
+    ("allowed_origins", ("chrome-extension://abc",)),
+    ("allowed_origins", {"http://[::1]:8000"}),
+    ("close_timeout", None),
+    ("close_timeout", 0.01),
+    ("max_connections", None),
+    ("max_connections", 1),
+    ("max_message_size", None),
+    ("max_message_size", 1),
+    ("max_queue", None),
+    ("max_queue", 1),
+    ("send_buffer_size", None),
+    ("send_buffer_size", 1),
+    ("subprotocols", []),
+    ("subprotocols", ("chat.v2", "chat")),
+]
+
+INVALID = [
+    ("accept_all", "yes"),
+    ("accept_all", None),
+    ("allowed_origins", "https://example.com"),
+    ("allowed_origins", ["example.com"]),
+    ("allowed_origins", ["https://example.com/"]),
+    ("allowed_origins", ["https://example.com/path"]),
+    ("allowed_origins", ["https://example.com\n"]),
+    ("allowed_origins", [None]),
+    ("allowed_origins", 1),
+    *(
+        (option, value)
+        for option in ("max_connections", "max_message_size")
+        for value in (0, -1, 1.5, "1", True)
+    ),
+    ("max_queue", 0),
+    ("send_buffer_size", 0),
+    ("close_timeout", 0),
+    ("close_timeout", -1),
+    ("close_timeout", "5"),
+    ("close_timeout", True),
+    ("close_timeout", float("nan")),
+    ("subprotocols", "chat"),
+    ("subprotocols", None),
+    ("subprotocols", {"a", "b"}),
+    ("subprotocols", [""]),
+    ("subprotocols", ["a b"]),
+    ("subprotocols", ["a\n"]),
+    ("subprotocols", [1]),
+]
+
+
+def read(source: Settings, option: str) -> Any:
+    if hasattr(source, option):
+        return getattr(source, option)
+    return getattr(source.limits, option)
+
+
+@pytest.mark.parametrize("option", DEFAULTS)
+def test_default(option: str) -> None:
+    name = f"WEBSOCKET_{option.upper()}"
+    with override_settings():
+        if hasattr(django_settings, name):
+            delattr(django_settings, name)
+        assert read(settings, option) == DEFAULTS[option]
+    assert find_error(option, DEFAULTS[option]) is None
+
+
+@pytest.mark.parametrize("option, value", VALID)
+def test_settings_are_read_when_used(option: str, value: Any) -> None:
+    source = Settings()
+    with override_settings(**{f"WEBSOCKET_{option.upper()}": value}):
+        assert read(source, option) == read(settings, option) == value
+    if option != "subprotocols":  # the test site has that
+        assert read(source, option) == DEFAULTS[option]
+
+
+@pytest.mark.parametrize("option, value", INVALID)
+def test_a_bad_value_is_refused(option: str, value: Any) -> None:
+    name = f"WEBSOCKET_{option.upper()}"
+    with override_settings(**{name: value}):
+        with pytest.raises(ImproperlyConfigured, match=rf"^{name} (must|contains) "):
+            read(settings, option)
+    assert find_error(option, value)
+
+
+@pytest.mark.parametrize(
+    "option, value", [case for case in VALID if case[0] in VIEW_OPTIONS]
+)
+def test_options_of_a_view_come_first(option: str, value: Any) -> None:
+    # Even before one that would be refused.
+    with override_settings(**{f"WEBSOCKET_{option.upper()}": object()}):
+        assert read(Settings({option: value}), option) == value
+
+
+def test_an_option_leaves_the_others_alone() -> None:
+    with override_settings(WEBSOCKET_MAX_QUEUE=7, WEBSOCKET_MAX_MESSAGE_SIZE=8):
+        limits = Settings({"max_message_size": 9}).limits
+    assert (limits.max_queue, limits.max_message_size) == (7, 9)
+
+
+def test_names() -> None:
+    assert VIEW_OPTIONS == set(DEFAULTS) - {"accept_all", "max_connections"}
+    for name in ("factory_class", "MAX_QUEUE", ""):
+        with pytest.raises(KeyError):
+            find_error(name, None)

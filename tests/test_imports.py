@@ -1,0 +1,134 @@
+"""Which module may import which, and the form that all modules have."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import dwebsocket
+
+PACKAGE = Path(dwebsocket.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in PACKAGE.rglob("*.py")
+    if path.name != "__init__.py"
+}
+
+_CORE = {"exceptions", "frames", "deflate", "protocol"}
+_GEVENT = {*_CORE, "transport", "websocket", "gateway", "handshake"}
+
+#: What each module may import of the package; others may import anything.
+MAY_IMPORT = {
+    "exceptions": set(),
+    "frames": {"exceptions"},
+    "deflate": {"exceptions", "frames"},
+    "handshake": {"exceptions", "deflate"},
+    "protocol": {"exceptions", "frames", "deflate"},
+    "transport": _CORE,
+    "websocket": {*_CORE, "transport"},
+    "gateway": {"exceptions", "frames"},
+    "server": {"gateway"},
+    "workers": {"gateway", "server"},
+    "conf": {"transport"},
+    "upgrade": {*_GEVENT, "conf"},
+    "decorators": {"conf", "upgrade"},
+    "middleware": {"conf", "upgrade", "exceptions"},
+    "checks": {"conf", "upgrade"},
+    "apps": {"checks"},
+    "management.commands.runserver": {"server"},
+}
+#: What of others: the standard library, and gevent, gunicorn and Django.
+STANDARD_LIBRARY_ONLY = {"exceptions", "frames", "deflate", "handshake", "protocol"}
+NO_DJANGO = {*STANDARD_LIBRARY_ONLY, *_GEVENT, "server", "workers"}
+
+
+def imports_of(path: Path) -> tuple[set[str], set[str]]:
+    """Return the modules of the package and the packages of others."""
+    ours: set[str] = set()
+    others: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            assert node.level == 1 and path.parent == PACKAGE, ast.unparse(node)
+            module = node.module
+            names = [f"dwebsocket.{module or alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [str(node.module)]
+        else:
+            continue
+        for name in names:
+            package, _, module = name.partition(".")
+            if package == "dwebsocket":
+                ours.add(module)
+            else:
+                others.add(package)
+    return ours, others
+
+
+IMPORTS = {name: imports_of(path) for name, path in MODULES.items()}
+
+every_module = pytest.mark.parametrize("module", sorted(MODULES))
+
+
+@every_module
+def test_imports_of_the_package(module: str) -> None:
+    ours = IMPORTS[module][0]
+    assert ours <= MODULES.keys()
+    assert ours <= MAY_IMPORT.get(module, MODULES.keys())
+
+
+@every_module
+def test_imports_of_other_packages(module: str) -> None:
+    foreign = {name for name in IMPORTS[module][1] if name not in _STANDARD_LIBRARY}
+    if module in STANDARD_LIBRARY_ONLY:
+        assert not foreign
+    elif module in NO_DJANGO:
+        assert foreign <= {"gevent", "greenlet", "gunicorn"}
+    else:
+        assert foreign <= {"django", "gevent", "greenlet", "redis"}
+    assert "asyncio" not in IMPORTS[module][1]
+
+
+_STANDARD_LIBRARY = {*sys.stdlib_module_names, "__future__"}
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    names = {
+        node.module or ""
+        for node in tree.body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    }
+    assert names <= {"__future__", "importlib", "typing"}
+
+
+def test_there_are_no_cycles() -> None:
+    left = {name: set(ours) for name, (ours, _) in IMPORTS.items()}
+    while left:
+        free = {name for name, ours in left.items() if not ours & left.keys()}
+        assert free, f"a cycle among {sorted(left)}"
+        left = {name: ours for name, ours in left.items() if name not in free}
+
+
+@every_module
+def test_form(module: str) -> None:
+    source = MODULES[module].read_text()
+    tree = ast.parse(source)
+    assert ast.get_docstring(tree)
+    assert "from __future__ import annotations\n" in source
+    (names,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    )
+    assert sorted(names, key=lambda name: (not name.isupper(), name)) == names
+    assert not any(name.startswith("_") for name in names)
+
+
+@every_module
+def test_length(module: str) -> None:
+    assert len(MODULES[module].read_text().splitlines()) < 400

@@ -1,0 +1,68 @@
+"""``WebSocketWorker`` under a real gunicorn."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import pytest
+
+from dwebsocket.gateway import HANDOVER
+from dwebsocket.workers import WebSocketWorker, _offer_handover
+
+from .clients import connect
+from .servers import Farm, Server, wait_for
+
+
+def status(server: Server) -> dict[str, int]:
+    return json.loads(server.get("/status/")[2])
+
+
+@pytest.fixture(scope="module")
+def server(farm: Farm) -> Server:
+    return farm.start("gunicorn", GUNICORN_CMD_ARGS="--worker-connections 4")
+
+
+def test_worker_connections_counts_http_only(server: Server) -> None:
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(server, "/echo/")) for _ in range(20)]
+        assert server.get("/page/")[0] == 200
+        assert status(server)["connections"] == 20
+        for number, client in enumerate(clients):
+            client.send(str(number))
+        for number, client in enumerate(clients):
+            assert client.recv() == str(number)
+    wait_for(lambda: status(server)["connections"] == 0, "the ends")
+
+
+def test_a_conversation_is_one_greenlet(server: Server) -> None:
+    before = status(server)["greenlets"]
+    with contextlib.ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(connect(server, "/echo/"))
+        wait_for(lambda: status(server)["greenlets"] <= before + 10, "greenlets' ends")
+    wait_for(lambda: status(server)["greenlets"] <= before, "all greenlets' ends")
+
+
+def test_preload_is_refused_with_an_explanation(farm: Farm) -> None:
+    server = farm.start("gunicorn", ready_path="", GUNICORN_CMD_ARGS="--preload")
+    wait_for(lambda: server.process.poll() is not None, "gunicorn's end")
+    assert server.process.returncode != 0
+    assert "Django was imported before gevent could patch" in server.log
+    assert "Don't use --preload with this worker" in server.log
+
+
+def test_patching_too_late_is_refused() -> None:
+    # Django is imported here, and nothing patched.
+    worker = object.__new__(WebSocketWorker)
+    with pytest.raises(RuntimeError, match="Don't use --preload"):
+        worker.patch()
+
+
+def test_the_application_is_offered_the_hand_over() -> None:
+    def application(environ: dict, start_response: object) -> list[object]:
+        return [environ, start_response]
+
+    environ = {"a": "b"}
+    result = _offer_handover(application)(environ, start_response := object())
+    assert result == [{"a": "b", HANDOVER: True}, start_response]
