@@ -31,12 +31,13 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from gevent import get_hub
-from gevent.hub import Waiter
+from gevent.hub import Waiter, getcurrent
 from gevent.ssl import SSLSocket, SSLWantReadError, SSLWantWriteError
 
 from .exceptions import ConnectionClosed
 from .frames import Buffer, CloseCode
 from .protocol import Message, Protocol, State
+from .registry import registry
 
 __all__ = ["Limits", "Transport"]
 
@@ -65,17 +66,26 @@ def _limit(value: int | None) -> int:
 def _nothing() -> None: ...
 
 
+def _before_wait() -> None:
+    # Set in a greenlet that has something to release before it is suspended.
+    release = getattr(getcurrent(), "before_wait", None)
+    if release is not None:
+        release()
+
+
 class Limits(NamedTuple):
     """What one connection may use.
 
     ``max_message_size``, ``send_buffer_size``: bytes or None; ``max_queue``:
-    messages or None; ``close_timeout``: seconds or None.
+    messages or None; the others: seconds or None.
     """
 
     max_message_size: int | None
     max_queue: int | None
     send_buffer_size: int | None
     close_timeout: float | None
+    ping_interval: float | None = None
+    ping_timeout: float | None = None
 
 
 class Transport:
@@ -98,6 +108,7 @@ class Transport:
         "_is_paused",
         "_is_tls",
         "_close_timeout",
+        "_heartbeat",
         "_max_inbox_size",
         "_max_queue",
         "_on_end",
@@ -112,8 +123,15 @@ class Transport:
         "_senders",
         "_sock",
         "_writer",
+        "bytes_in",
+        "bytes_out",
+        "heard_at",
         "latency",
+        "messages_in",
+        "messages_out",
+        "pinged_at",
         "protocol",
+        "slice_",
     )
 
     def __init__(
@@ -157,6 +175,13 @@ class Transport:
         self._writer: Any = None
         self._close_timer: Any = None
         self._reader = hub.loop.io(sock.fileno(), _READ)
+        #: Messages of the view's, and bytes of frames, both ways.
+        self.messages_in = self.messages_out = 0
+        self.bytes_in = self.bytes_out = 0
+        # For the registry.
+        self._heartbeat = registry.heartbeat(limits.ping_interval, limits.ping_timeout)
+        self.slice_ = 0
+        self.heard_at = self.pinged_at = 0.0
 
     def start(self, received: bytes = b"") -> None:
         """Start reading.  ``received`` came in along with the handshake."""
@@ -165,6 +190,9 @@ class Transport:
             sock.settimeout(0.0)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # The back-stop, where heartbeats are off.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._heartbeat.add(self)
         if received:
             # The watcher may not run before this callback has.
             self._hub.loop.run_callback(self._start_reading, received)
@@ -177,6 +205,16 @@ class Transport:
     def is_open(self) -> bool:
         """Whether messages can be sent."""
         return self.protocol.state is State.OPEN
+
+    @property
+    def silence(self) -> float:
+        """Seconds since something was received, as exact as heartbeats are."""
+        return self._heartbeat.clock - self.heard_at
+
+    @property
+    def outbox_size(self) -> int:
+        """Bytes that wait for the peer."""
+        return self._outbox_size
 
     @property
     def inbox_count(self) -> int:
@@ -211,14 +249,12 @@ class Transport:
             # Before a complaint about None, which wait() returns when closed.
             raise self._closed_error()
         self._send(protocol.encode_message(message))
+        self.messages_out += 1
 
     def ping(self, payload: Buffer = b"") -> None:
         """Send a ping; the pong sets ``latency``.  Raises like ``send``."""
         frame = self.protocol.encode_ping(payload)
-        payload = bytes(payload)
-        # Pongs come in the order of the pings: of equal ones the first counts.
-        if self._ping is None or self._ping[0] != payload:
-            self._ping = (payload, time.monotonic())
+        self._note_ping(bytes(payload))
         self._send(frame)
 
     def close(self, code: int | None = 1000, reason: str = "") -> None:
@@ -242,9 +278,29 @@ class Transport:
         self._inbox_size = 0
         self._resume()
 
+    # For the registry
+
+    def send_heartbeat(self) -> None:
+        """Send a ping without waiting."""
+        if self.is_open:
+            self._note_ping(b"")
+            self._queue(self.protocol.encode_ping())
+
+    def on_silence(self) -> None:
+        """The peer didn't answer a ping in time."""
+        logger.debug("no sign of life for %.1f s", self.silence)
+        self._on_lost()
+
+    def _note_ping(self, payload: bytes) -> None:
+        # Pongs come in the order of the pings: of equal ones the first counts.
+        if self._ping is None or self._ping[0] != payload:
+            self._ping = (payload, time.monotonic())
+
     def _wait_for_message(self, timeout: float | None) -> bool:
-        if not self.is_open:
-            return False
+        _before_wait()
+        # It may have taken its time.
+        if self._inbox is not None or not self.is_open:
+            return self._inbox is not None
         timer = None
         waiter: Waiter[Any] = Waiter(self._hub)
         if timeout is not None:
@@ -267,6 +323,7 @@ class Transport:
             self._wait_for_drain()
         if self.protocol.state is not _OPEN:
             raise self._closed_error()
+        self.bytes_out += len(frame)
         if self._outbox is None:
             try:
                 sent = self._sock.send(frame)
@@ -285,6 +342,7 @@ class Transport:
     def _wait_for_drain(self) -> None:
         if self._outbox_size <= self._send_buffer_size:
             return
+        _before_wait()
         waiter: Waiter[Any] = Waiter(self._hub)
         # It keeps its place until it has its turn.
         self._senders.append(waiter)
@@ -340,8 +398,11 @@ class Transport:
 
     def _receive(self, data: Buffer) -> None:
         protocol = self.protocol
+        self.heard_at = self._heartbeat.clock
+        self.bytes_in += len(data)
         messages = protocol.receive_data(data)
         if messages:
+            self.messages_in += len(messages)
             inbox = self._inbox
             if inbox is None:
                 inbox = self._inbox = deque(messages)
@@ -411,6 +472,7 @@ class Transport:
 
     def _queue(self, frame: bytes) -> None:
         """Write or queue without waiting; the reader notices a lost connection."""
+        self.bytes_out += len(frame)
         if self._outbox is not None:
             self._append(frame)
             return
@@ -464,6 +526,8 @@ class Transport:
             self._drop_outbox()
             self._after_flush()
             return
+        # Its system acknowledges data: as good a sign of life as any.
+        self.heard_at = self._heartbeat.clock
         self._outbox_size -= sent
         while sent:
             head = outbox[0]
@@ -546,6 +610,7 @@ class Transport:
     def _end(self) -> None:
         if self._sock is None:
             return
+        self._heartbeat.discard(self)
         self._reader.stop()
         self._reader.close()
         if self._close_timer is not None:

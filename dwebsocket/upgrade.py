@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import io
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import copy_context
 from functools import cache
 from typing import Any
 
 from django.conf import settings as django_settings
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.core.signals import got_request_exception
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
-from gevent import GreenletExit, get_hub, kill
+from gevent import GreenletExit, get_hub, getcurrent, kill
 from gevent.event import Event
 from gevent.hub import Waiter
 from greenlet import greenlet
@@ -37,6 +39,9 @@ from .exceptions import (
 )
 from .frames import CloseCode
 from .gateway import Gateway, find_gateway
+from .protocol import Message
+from .registry import registry
+from .signals import websocket_closed, websocket_message, websocket_opened
 from .transport import Limits, Transport
 from .websocket import WebSocket
 
@@ -121,21 +126,36 @@ def run_view(
             )
     except UnsupportedServer as exc:
         logger.error("%s", exc, extra={"request": request})
+        registry.refused[501] += 1
         return _plain_text(str(exc), 501)
     try:
         upgrade = _check_handshake(request, websocket, settings)
     except HandshakeError as exc:
+        registry.refused[exc.status_code] += 1
         gateway.refuse(str(exc))
         return refuse(exc)
     outcome = upgrade.run(view, args, kwargs)
     if outcome is _ACCEPTED:
         return _SwitchingProtocols(upgrade, gateway)
+    status = _get_status(outcome)
+    registry.refused[status] += 1
+    gateway.refuse(f"The request was refused with status {status}.")
     if isinstance(outcome, BaseException):
-        gateway.refuse("The request was refused.")
         raise outcome
-    if gateway.is_switched:
-        gateway.refuse(f"The request was refused with status {outcome.status_code}.")
     return outcome  # type: ignore[no-any-return]
+
+
+def _get_status(outcome: Any) -> int:
+    """Return the status that Django will answer with (``response_for_exception``)."""
+    if isinstance(outcome, HttpResponseBase):
+        return outcome.status_code
+    if isinstance(outcome, Http404):
+        return 404
+    if isinstance(outcome, PermissionDenied):
+        return 403
+    if isinstance(outcome, (BadRequest, SuspiciousOperation)):
+        return 400
+    return 500
 
 
 def refuse(error: HandshakeError) -> HttpResponse:
@@ -164,9 +184,9 @@ def _check_handshake(
         allowed=settings.allowed_origins,
     )
     limit = settings.max_connections
-    if limit is not None and _Upgrade.count >= limit:
+    if registry.is_draining or (limit is not None and registry.open >= limit):
         raise HandshakeError(
-            "The server has as many connections as it may.",
+            "The server takes no more connections now.",
             status_code=503,
             headers={"Retry-After": str(_RETRY_AFTER)},
         )
@@ -207,9 +227,6 @@ class _ViewGreenlet(greenlet):
 class _Upgrade:
     """One request on its way, then what keeps view and connection together."""
 
-    #: Connections of this process, counted from the start of the view.
-    count = 0
-
     __slots__ = (
         "_decided",
         "_ended",
@@ -220,6 +237,7 @@ class _Upgrade:
         "_outcome",
         "_ready",
         "_request",
+        "_started_at",
         "_transport",
         "_websocket",
         "headers",
@@ -258,7 +276,7 @@ class _Upgrade:
         self._decided = Waiter(hub)
         self._websocket._opener = self
         self._is_view_running = True
-        _Upgrade.count += 1
+        registry.enter()
         greenlet = _ViewGreenlet(self._run_view, hub)
         greenlet.gr_context = copy_context()
         hub.loop.run_callback(greenlet.switch, view, args, kwargs, _get_locals())
@@ -290,10 +308,14 @@ class _Upgrade:
             on_end=self._on_transport_end,
         )
         self._is_connected = True
+        self._started_at = time.monotonic()
+        registry.opened += 1
+        if websocket_message.has_listeners(WebSocket):
+            self._websocket._on_message = self._send_message_signal
         self._transport.start(received)
         if not self._is_view_running:
             # It was killed meanwhile.
-            _Upgrade.count += 1
+            registry.enter()
             self._transport.close(CloseCode.GOING_AWAY)
         self._set_ready()
 
@@ -331,13 +353,29 @@ class _Upgrade:
             self.headers = checked
             self._ready = Event()
             self._decide(_ACCEPTED)
+            transport = self._wait_until_open()
+            websocket_opened.send(
+                sender=WebSocket, request=self._request, websocket=self._websocket
+            )
+            return transport
         elif self._outcome is not _ACCEPTED:
             raise WebSocketError("the request has been answered already")
+        return self._wait_until_open()
+
+    def _wait_until_open(self) -> Transport:
         if self._ready is not None:
             self._ready.wait()
         if self._transport is None:
             raise ConnectionClosed(CloseCode.ABNORMAL_CLOSURE)
         return self._transport
+
+    def _send_message_signal(self, message: Message) -> None:
+        websocket_message.send(
+            sender=WebSocket,
+            request=self._request,
+            websocket=self._websocket,
+            message=message,
+        )
 
     def _run_view(
         self,
@@ -391,9 +429,11 @@ class _Upgrade:
             self._transport.close(code)
             self._transport.drop_inbox()
         self._is_view_running = False
-        for connection in connections.all(initialized_only=True):
-            connection.close()
-        self._on_end()
+        try:
+            for connection in connections.all(initialized_only=True):
+                connection.close()
+        finally:
+            self._on_end()
 
     # Anywhere
 
@@ -412,10 +452,60 @@ class _Upgrade:
         self._on_end()
 
     def _on_end(self) -> None:
-        if not self._is_view_running and not self._is_connected:
-            _Upgrade.count -= 1
-            if self._ended is not None:
-                self._ended.set()
+        if self._is_view_running or self._is_connected:
+            return
+        if self._transport is None:
+            self._leave()
+        elif isinstance(getcurrent(), _ViewGreenlet):
+            self._finish()
+        else:
+            # The hub, or a server's greenlet that may be killed any time.
+            hub = get_hub()
+            hub.loop.run_callback(_ViewGreenlet(self._finish, hub).switch)
+
+    def _finish(self) -> None:
+        """View and connection have ended: count, log, send the signal."""
+        assert self._transport is not None
+        try:
+            protocol = self._transport.protocol
+            code = protocol.close_code or int(CloseCode.ABNORMAL_CLOSURE)
+            duration = time.monotonic() - self._started_at
+            registry.note_end(self._transport, code)
+            self._log_end(code, duration)
+            websocket_closed.send(
+                sender=WebSocket,
+                request=self._request,
+                websocket=self._websocket,
+                code=code,
+                reason=protocol.close_reason,
+                duration=duration,
+            )
+        finally:
+            self._leave()
+
+    def _log_end(self, code: int, duration: float) -> None:
+        transport = self._transport
+        assert transport is not None
+        # Not request.user, which might ask the database.
+        user = getattr(self._request, "_cached_user", None)
+        logger.info(
+            "%s closed by %s with %d after %.1f s, user %s, "
+            "in %d messages %d bytes, out %d messages %d bytes",
+            self._request.path,
+            transport.protocol.closed_by,
+            code,
+            duration,
+            "unknown" if user is None else user.pk,
+            transport.messages_in,
+            transport.bytes_in,
+            transport.messages_out,
+            transport.bytes_out,
+        )
+
+    def _leave(self) -> None:
+        registry.leave()
+        if self._ended is not None:
+            self._ended.set()
 
 
 # What Django keeps per request in asgiref.Locals.  Those are context variables,

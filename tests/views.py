@@ -29,7 +29,7 @@ from greenlet import greenlet
 
 from dwebsocket import accept_websocket, require_websocket
 from dwebsocket.exceptions import ConnectionClosed
-from dwebsocket.upgrade import _Upgrade
+from dwebsocket.registry import registry
 
 _counters = {"request_finished": 0, "got_request_exception": 0, "ended": 0}
 _events: list[str] = []
@@ -53,7 +53,7 @@ def status(request: HttpRequest) -> HttpResponse:
 
     data = {
         **_counters,
-        "connections": _Upgrade.count,
+        "connections": registry.open,
         "events": _events,
         "greenlets": sum(
             isinstance(thing, greenlet) and not thing.dead for thing in gc.get_objects()
