@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import gevent
+import gevent.monkey
 from django.contrib import messages
 from django.contrib.auth import get_user_model
 from django.contrib.auth.decorators import login_required, permission_required
@@ -328,6 +329,19 @@ def ping(request: HttpRequest) -> None:
     websocket.ping(b"are you there")
     for _ in websocket:
         websocket.send_json(websocket.latency)
+
+
+@require_websocket(ping_interval=0.4, ping_timeout=0.4)
+def heartbeat(request: HttpRequest) -> None:
+    websocket = request.websocket
+    started_at = time.monotonic()
+    for message in websocket:
+        if message == "stall":
+            # As a view does that computes: nobody else runs.
+            gevent.monkey.get_original("time", "sleep")(3)
+        websocket.send_json([websocket.latency, websocket.silence])
+    _events.append(f"silent {websocket.close_code}")
+    _counters["silent_for"] = time.monotonic() - started_at
 
 
 @require_websocket
