@@ -176,8 +176,14 @@ def report(result: dict[str, Any]) -> None:
         ("pings answered", f"{line['pings_answered']:,}"),
         ("echoes right", f"{line['verify_ok']:,}"),
         ("echoes wrong, missing", f"{line['verify_wrong']}, {line['verify_missing']}"),
-        ("echo, median and last", "{p50:,.0f} us, {max:,.0f} us".format(**line["verify_us"])),
-        ("refused, closed, lost", f"{line['failed']}, {line['closed_by_server']}, {line['lost']}"),
+        (
+            "echo, median and last",
+            "{p50:,.0f} us, {max:,.0f} us".format(**line["verify_us"]),
+        ),
+        (
+            "refused, closed, lost",
+            f"{line['failed']}, {line['closed_by_server']}, {line['lost']}",
+        ),
         ("closed cleanly", f"{line['clean_closes']:,}"),
     ]
     for name, value in rows:

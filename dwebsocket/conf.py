@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
-from .transport import Limits
+from .limits import Limits
 
 __all__ = ["REMOVED_SETTINGS", "VIEW_OPTIONS", "Settings", "find_error", "settings"]
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import time
 
 import pytest
 import websockets.asyncio.client
 from websockets.exceptions import ConnectionClosed
 
-from .clients import connect, handshake
-from .servers import TIMEOUT, Farm, Server, wait_for
+from .servers import TIMEOUT, Farm, Server
 
 
 async def hold(server: Server, path: str, count: int, act) -> list[int | None]:
