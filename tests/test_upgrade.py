@@ -390,7 +390,7 @@ def test_the_end_of_a_view_is_a_close_code(
     def receiver(request: HttpRequest, **kwargs: Any) -> None:
         requests.append(request)
 
-    caplog.set_level(logging.INFO, "dwebsocket")
+    caplog.set_level(logging.WARNING, "dwebsocket")
     got_request_exception.connect(receiver)
     server = Server(view)
     assert receive_all(server.start()) == b"\x88\x02" + code.to_bytes(2, "big")
