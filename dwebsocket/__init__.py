@@ -36,6 +36,7 @@ __all__ = [
     "WebSocketError",
     "accept_websocket",
     "require_websocket",
+    "stats",
 ]
 
 _MODULES = {
@@ -43,6 +44,18 @@ _MODULES = {
     "accept_websocket": "decorators",
     "require_websocket": "decorators",
 }
+
+
+def stats() -> dict[str, Any]:
+    """Return counters of this process, since it started.
+
+    ``open`` (connections now), ``opened``, ``refused`` ({HTTP status: count}),
+    ``closed`` ({close code: count}), ``messages_in``, ``messages_out``,
+    ``bytes_in``, ``bytes_out`` (of frames), ``outbox_bytes`` (waiting now).
+    """
+    from .registry import registry
+
+    return registry.stats()
 
 
 def __getattr__(name: str) -> Any:

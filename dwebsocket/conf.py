@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
-from .transport import Limits
+from .limits import Limits
 
 __all__ = ["REMOVED_SETTINGS", "VIEW_OPTIONS", "Settings", "find_error", "settings"]
 
@@ -66,6 +66,8 @@ class Settings:
             max_queue=self._get("WEBSOCKET_MAX_QUEUE", 1000),
             send_buffer_size=self._get("WEBSOCKET_SEND_BUFFER_SIZE", 1048576),
             close_timeout=self._get("WEBSOCKET_CLOSE_TIMEOUT", 5),
+            ping_interval=self._get("WEBSOCKET_PING_INTERVAL", 20),
+            ping_timeout=self._get("WEBSOCKET_PING_TIMEOUT", 20),
         )
 
 
@@ -133,6 +135,8 @@ _VALIDATORS: dict[str, Callable[[Any], str | None]] = {
     "max_connections": _check_count,
     "max_message_size": _check_count,
     "max_queue": _check_count,
+    "ping_interval": _check_seconds,
+    "ping_timeout": _check_seconds,
     "send_buffer_size": _check_count,
     "subprotocols": _check_subprotocols,
 }

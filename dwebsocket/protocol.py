@@ -66,6 +66,8 @@ class Protocol:
     * ``close_code``, ``close_reason``: of the first close frame, sent or
       received; None and "" while there was none
     * ``close_sent``, ``close_received``: whether there was such a frame
+    * ``closed_by``: "client" or "server", whose close frame was first, "nobody"
+      when the connection was lost without one; "" while it is open
     * ``pong``: payload of the last pong received, None after it was taken
     """
 
@@ -84,6 +86,7 @@ class Protocol:
         "close_reason",
         "close_received",
         "close_sent",
+        "closed_by",
         "max_message_size",
         "pong",
         "replies",
@@ -98,6 +101,7 @@ class Protocol:
         self.close_reason = ""
         self.close_sent = False
         self.close_received = False
+        self.closed_by = ""
         self.pong: bytes | None = None
         # The start of a header that isn't complete yet.
         self._header = b""
@@ -150,7 +154,7 @@ class Protocol:
         frame = encode_frame(Opcode.CLOSE, encode_close(code, reason))
         if code is None:
             code = int(CloseCode.NO_STATUS_RECEIVED)
-        self._set_close(code, reason)
+        self._set_close(code, reason, "server")
         self.close_sent = True
         self.state = State.CLOSING
         return frame
@@ -184,7 +188,7 @@ class Protocol:
         Section 7.1.5: without a close frame "_The WebSocket Connection Close
         Code_ is considered to be 1006".
         """
-        self._set_close(int(CloseCode.ABNORMAL_CLOSURE), "")
+        self._set_close(int(CloseCode.ABNORMAL_CLOSURE), "", "nobody")
         self._end()
 
     def _parse_short(self, data: Buffer, messages: list[Message]) -> Buffer:
@@ -325,7 +329,7 @@ class Protocol:
     def _receive_close(self, payload: bytes) -> None:
         code, reason = parse_close(payload)
         self.close_received = True
-        self._set_close(code, reason)
+        self._set_close(code, reason, "client")
         if not self.close_sent:
             # Section 5.5.1: "If an endpoint receives a Close frame and did not
             # previously send a Close frame, the endpoint MUST send a Close
@@ -343,7 +347,7 @@ class Protocol:
 
     def _fail(self, error: ProtocolError) -> None:
         """_Fail the WebSocket Connection_ (section 7.1.7) because of ``error``."""
-        self._set_close(error.close_code, str(error))
+        self._set_close(error.close_code, str(error), "server")
         if not self.close_sent:
             payload = encode_close(error.close_code, str(error))
             self.replies.append(encode_frame(Opcode.CLOSE, payload))
@@ -362,10 +366,11 @@ class Protocol:
         self._parts = None
         self._decoder = None
 
-    def _set_close(self, code: int, reason: str) -> None:
+    def _set_close(self, code: int, reason: str, closed_by: str) -> None:
         if self.close_code is None:
             self.close_code = code
             self.close_reason = reason
+            self.closed_by = closed_by
 
 
 def _decode(payload: Buffer) -> str:

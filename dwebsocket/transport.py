@@ -1,187 +1,33 @@
-"""One connection's socket and protocol on gevent's hub.
-
-Theory of operation:
-
-* A read watcher, never stopped while reading is wanted, calls ``_on_readable``
-  in the hub.  All connections of a hub share one receive buffer, so an idle
-  connection owns none.
-* Complete messages go to the inbox; the hub then switches straight into the
-  greenlets that wait for them.  A full inbox stops the watcher: TCP holds the
-  peer back, nothing is dropped.
-* A frame is written whole or queued whole in the outbox, so frames of two
-  senders never mix.  The outbox has a write watcher while it isn't empty.
-* What runs in the hub never blocks, never raises and never runs user code.
-* Closing is the hub's: ``close`` starts it and returns.
-
-TLS sockets are used without blocking (timeout 0) and differ in three ways only:
-at the start they may hold decrypted data back, they can't ``sendmsg``, and they
-say "would block" in their own words.
-"""
+"""One connection as greenlets use it: they wait, the hub moves the bytes."""
 
 from __future__ import annotations
 
-import logging
-import socket
-import sys
-import time
-from collections import deque
-from collections.abc import Callable
-from itertools import islice
-from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from typing import Any
 
-from gevent import get_hub
-from gevent.hub import Waiter
-from gevent.ssl import SSLSocket, SSLWantReadError, SSLWantWriteError
+from gevent.hub import Waiter, getcurrent
 
 from .exceptions import ConnectionClosed
 from .frames import Buffer, CloseCode
-from .protocol import Message, Protocol, State
+from .protocol import Message, State
+from .stream import Stream
+from .writer import WouldBlock
 
-__all__ = ["Limits", "Transport"]
-
-logger = logging.getLogger("dwebsocket")
+__all__ = ["Transport"]
 
 _OPEN = State.OPEN
-_READ, _WRITE = 1, 2
-_RECEIVE_SIZE = 65536
-#: Buffers for one sendmsg(); Linux takes up to 1024.
-_SEND_BUFFERS = 64
-
-_WouldBlock = (
-    BlockingIOError,
-    InterruptedError,
-    SSLWantReadError,
-    SSLWantWriteError,
-)
-
-_receive_buffers: WeakKeyDictionary[Any, memoryview] = WeakKeyDictionary()
 
 
-def _limit(value: int | None) -> int:
-    return sys.maxsize if value is None else value
+def _before_wait() -> None:
+    # Set in a greenlet that has something to release before it is suspended.
+    release = getattr(getcurrent(), "before_wait", None)
+    if release is not None:
+        release()
 
 
-def _nothing() -> None: ...
+class Transport(Stream):
+    """Moves messages between a connected socket and greenlets."""
 
-
-class Limits(NamedTuple):
-    """What one connection may use.
-
-    ``max_message_size``, ``send_buffer_size``: bytes or None; ``max_queue``:
-    messages or None; ``close_timeout``: seconds or None.
-    """
-
-    max_message_size: int | None
-    max_queue: int | None
-    send_buffer_size: int | None
-    close_timeout: float | None
-
-
-class Transport:
-    """Moves messages between a connected socket and greenlets.
-
-    ``sock`` is a plain non-blocking socket, or gevent's SSLSocket.  It is
-    closed at the end when ``owns_socket``, else only shut down: then the server
-    closes it.  ``on_end`` is called once, from the hub, when the connection is
-    over.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "_buffer",
-        "_close_timer",
-        "_hub",
-        "_inbox",
-        "_inbox_size",
-        "_is_half_closed",
-        "_is_paused",
-        "_is_tls",
-        "_close_timeout",
-        "_max_inbox_size",
-        "_max_queue",
-        "_on_end",
-        "_outbox",
-        "_outbox_size",
-        "_owns_socket",
-        "_ping",
-        "_pong",
-        "_reader",
-        "_receivers",
-        "_send_buffer_size",
-        "_senders",
-        "_sock",
-        "_writer",
-        "latency",
-        "protocol",
-    )
-
-    def __init__(
-        self,
-        sock: Any,
-        limits: Limits,
-        *,
-        owns_socket: bool,
-        on_end: Callable[[], object],
-    ) -> None:
-        hub = get_hub()
-        buffer = _receive_buffers.get(hub)
-        if buffer is None:
-            buffer = _receive_buffers[hub] = memoryview(bytearray(_RECEIVE_SIZE))
-        self._buffer = buffer
-        self._hub = hub
-        self._sock: Any = sock  # None when the connection is over
-        self._is_tls = isinstance(sock, SSLSocket)
-        self._owns_socket = owns_socket
-        self._max_queue = _limit(limits.max_queue)
-        # In bytes, the longest message is allowed to fill the inbox alone.
-        self._max_inbox_size = _limit(limits.max_message_size)
-        self._send_buffer_size = _limit(limits.send_buffer_size)
-        self._close_timeout = limits.close_timeout
-        self._on_end = on_end
-        self.protocol = Protocol(max_message_size=limits.max_message_size)
-        #: Seconds from the last answered ping to its pong, or None.
-        self.latency: float | None = None
-        self._ping: tuple[bytes, float] | None = None
-        # Messages for the view; None while there are none.
-        self._inbox: deque[Message] | None = None
-        self._inbox_size = 0
-        self._is_paused = False
-        self._is_half_closed = False
-        self._receivers: list[Waiter[Any]] = []
-        # Frames for the peer; None while there are none.
-        self._outbox: deque[Buffer] | None = None
-        self._outbox_size = 0
-        self._pong: bytes | None = None
-        self._senders: list[Waiter[Any]] = []
-        self._writer: Any = None
-        self._close_timer: Any = None
-        self._reader = hub.loop.io(sock.fileno(), _READ)
-
-    def start(self, received: bytes = b"") -> None:
-        """Start reading.  ``received`` came in along with the handshake."""
-        sock = self._sock
-        if self._is_tls:
-            sock.settimeout(0.0)
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if received:
-            # The watcher may not run before this callback has.
-            self._hub.loop.run_callback(self._start_reading, received)
-        else:
-            self._start_reading()
-
-    # For greenlets
-
-    @property
-    def is_open(self) -> bool:
-        """Whether messages can be sent."""
-        return self.protocol.state is State.OPEN
-
-    @property
-    def inbox_count(self) -> int:
-        """How many messages wait for ``receive``."""
-        return len(self._inbox) if self._inbox is not None else 0
+    __slots__ = ()
 
     def receive(self, timeout: float | None = None) -> Message | None:
         """Return the next message, waiting ``timeout`` seconds for it at most.
@@ -211,30 +57,13 @@ class Transport:
             # Before a complaint about None, which wait() returns when closed.
             raise self._closed_error()
         self._send(protocol.encode_message(message))
+        self.messages_out += 1
 
     def ping(self, payload: Buffer = b"") -> None:
         """Send a ping; the pong sets ``latency``.  Raises like ``send``."""
         frame = self.protocol.encode_ping(payload)
-        payload = bytes(payload)
-        # Pongs come in the order of the pings: of equal ones the first counts.
-        if self._ping is None or self._ping[0] != payload:
-            self._ping = (payload, time.monotonic())
+        self._note_ping(bytes(payload))
         self._send(frame)
-
-    def close(self, code: int | None = 1000, reason: str = "") -> None:
-        """Start the closing handshake, behind all that is queued.
-
-        Does nothing when the connection is closing or closed.  Raises ValueError
-        for a code or reason that must not be sent.
-        """
-        if not self.is_open:
-            return
-        self._queue(self.protocol.start_close(code, reason))
-        self._on_closing()
-
-    def abort(self) -> None:
-        """Drop the connection without a closing handshake."""
-        self._on_lost()
 
     def drop_inbox(self) -> None:
         """Forget the messages that nobody will ask for any more."""
@@ -243,8 +72,10 @@ class Transport:
         self._resume()
 
     def _wait_for_message(self, timeout: float | None) -> bool:
-        if not self.is_open:
-            return False
+        _before_wait()
+        # It may have taken its time.
+        if self._inbox is not None or not self.is_open:
+            return self._inbox is not None
         timer = None
         waiter: Waiter[Any] = Waiter(self._hub)
         if timeout is not None:
@@ -267,10 +98,11 @@ class Transport:
             self._wait_for_drain()
         if self.protocol.state is not _OPEN:
             raise self._closed_error()
+        self.bytes_out += len(frame)
         if self._outbox is None:
             try:
                 sent = self._sock.send(frame)
-            except _WouldBlock:
+            except WouldBlock:
                 sent = 0
             except OSError as exc:
                 # The reader will see what came before the end, and the end.
@@ -285,6 +117,7 @@ class Transport:
     def _wait_for_drain(self) -> None:
         if self._outbox_size <= self._send_buffer_size:
             return
+        _before_wait()
         waiter: Waiter[Any] = Waiter(self._hub)
         # It keeps its place until it has its turn.
         self._senders.append(waiter)
@@ -295,271 +128,3 @@ class Transport:
             self._senders.remove(waiter)
         if self._sock is None:
             raise self._closed_error()
-
-    def _closed_error(self) -> ConnectionClosed:
-        protocol = self.protocol
-        code = protocol.close_code
-        if code is None:
-            code = int(CloseCode.ABNORMAL_CLOSURE)
-        return ConnectionClosed(code, protocol.close_reason)
-
-    # Reading, in the hub
-
-    def _on_readable(self) -> None:
-        # Once: a peer that sends all the time must not keep the hub from others.
-        if self._sock is None:
-            return
-        try:
-            try:
-                size = self._sock.recv_into(self._buffer)
-            except _WouldBlock:
-                return
-            except OSError:
-                size = 0
-            if size:
-                self._receive(self._buffer[:size])
-            else:
-                self._on_lost()
-        except Exception:
-            self._on_error()
-
-    def _start_reading(self, received: bytes = b"") -> None:
-        if self._sock is None:
-            return
-        self._reader.start(self._on_readable)
-        if self._is_tls:
-            # There may be decrypted data that the descriptor knows nothing of,
-            # the rest of a record; reading leaves none, a record being shorter
-            # than the buffer.
-            self._hub.loop.run_callback(self._on_readable)
-        if received:
-            try:
-                self._receive(received)
-            except Exception:
-                self._on_error()
-
-    def _receive(self, data: Buffer) -> None:
-        protocol = self.protocol
-        messages = protocol.receive_data(data)
-        if messages:
-            inbox = self._inbox
-            if inbox is None:
-                inbox = self._inbox = deque(messages)
-            else:
-                inbox.extend(messages)
-            for message in messages:
-                self._inbox_size += len(message)
-            if (
-                len(inbox) >= self._max_queue
-                or self._inbox_size >= self._max_inbox_size
-            ):
-                self._is_paused = True
-                self._reader.stop()
-        if protocol.replies:
-            self._reply()
-        if protocol.pong is not None:
-            self._on_pong()
-        if protocol.state is not _OPEN:
-            self._on_closing()
-        if self._receivers:
-            self._wake_receivers()
-
-    def _wake_receivers(self) -> None:
-        # The last thing that a callback does: the greenlets run meanwhile.
-        receivers = self._receivers
-        while receivers and self._inbox is not None:
-            receivers.pop(0).switch(None)
-
-    def _wake_all_receivers(self) -> None:
-        for waiter in self._receivers:
-            self._hub.loop.run_callback(waiter.switch, None)
-        self._receivers.clear()
-
-    def _resume_below_limit(self) -> None:
-        # Not at the limit, but well below: else each message would stop and
-        # start the watcher.
-        if (
-            self.inbox_count <= self._max_queue // 2
-            and self._inbox_size <= self._max_inbox_size // 2
-        ):
-            self._resume()
-
-    def _resume(self) -> None:
-        if self._is_paused and self._sock is not None:
-            self._is_paused = False
-            self._start_reading()
-
-    def _reply(self) -> None:
-        replies = self.protocol.replies
-        if self._outbox is None or self.protocol.close_sent:
-            self._queue(b"".join(replies))
-        else:
-            # RFC 6455 section 5.5.3: "it MAY elect to send a Pong frame for
-            # only the most recently processed Ping frame": a peer that pings
-            # and doesn't read fills no memory.
-            self._pong = replies[-1]
-        replies.clear()
-
-    def _on_pong(self) -> None:
-        payload = self.protocol.pong
-        self.protocol.pong = None
-        if self._ping is not None and self._ping[0] == payload:
-            self.latency = time.monotonic() - self._ping[1]
-            self._ping = None
-
-    # Writing
-
-    def _queue(self, frame: bytes) -> None:
-        """Write or queue without waiting; the reader notices a lost connection."""
-        if self._outbox is not None:
-            self._append(frame)
-            return
-        try:
-            sent = self._sock.send(frame)
-        except _WouldBlock:
-            sent = 0
-        except OSError as exc:
-            logger.debug("send failed: %s", exc)
-            return
-        if sent < len(frame):
-            self._start_outbox(memoryview(frame)[sent:])
-
-    def _start_outbox(self, frame: Buffer) -> None:
-        self._outbox = deque((frame,))
-        self._outbox_size = len(frame)
-        self._writer = self._hub.loop.io(self._sock.fileno(), _WRITE)
-        self._writer.start(self._on_writable)
-
-    def _append(self, frame: bytes) -> None:
-        assert self._outbox is not None
-        self._outbox.append(frame)
-        self._outbox_size += len(frame)
-
-    def _on_writable(self) -> None:
-        try:
-            self._flush()
-        except Exception:
-            self._on_error()
-
-    def _flush(self) -> None:
-        outbox = self._outbox
-        assert outbox is not None
-        if self._pong is not None:
-            # Not before the first: its bytes may be on their way.
-            outbox.insert(1, self._pong)
-            self._outbox_size += len(self._pong)
-            self._pong = None
-        try:
-            if self._is_tls:
-                sent = self._sock.send(outbox[0])
-            else:
-                sent = self._sock.sendmsg(list(islice(outbox, _SEND_BUFFERS)))
-        except _WouldBlock:
-            return
-        except OSError as exc:
-            logger.debug("send failed: %s", exc)
-            # The reader will see what came before the end, and the end.
-            for waiter in self._senders:
-                self._hub.loop.run_callback(waiter.throw, self._closed_error())
-            self._drop_outbox()
-            self._after_flush()
-            return
-        self._outbox_size -= sent
-        while sent:
-            head = outbox[0]
-            if sent < len(head):
-                outbox[0] = memoryview(head)[sent:]
-                break
-            sent -= len(outbox.popleft())
-        if not outbox:
-            self._drop_outbox()
-            self._after_flush()
-        elif self._outbox_size <= self._send_buffer_size:
-            self._wake_senders()
-
-    def _drop_outbox(self) -> None:
-        self._outbox = None
-        self._outbox_size = 0
-        self._pong = None
-        if self._writer is not None:
-            self._writer.stop()
-            self._writer.close()
-            self._writer = None
-        self._wake_senders()
-
-    def _wake_senders(self) -> None:
-        for waiter in self._senders:
-            self._hub.loop.run_callback(waiter.switch, None)
-
-    # Closing
-
-    def _on_closing(self) -> None:
-        """A close frame was sent or received, or the peer made a mistake."""
-        # Read on, for the peer's close frame or the end of the stream; what
-        # else comes is dropped.
-        self._resume()
-        if self._close_timer is None:
-            self._start_close_timer()
-        if self._outbox is None:
-            self._after_flush()
-        self._wake_all_receivers()
-
-    def _after_flush(self) -> None:
-        protocol = self.protocol
-        if protocol.close_received:
-            # Section 7.1.1: the server closes the TCP connection first.
-            self._end()
-        elif protocol.state is State.CLOSED and not self._is_half_closed:
-            # Failed: closing with unread input would reset the connection, and
-            # the peer might never see our close frame.  Read on to its end.
-            self._is_half_closed = True
-            try:
-                self._sock.shutdown(socket.SHUT_WR)
-            except OSError:
-                self._on_lost()
-
-    def _start_close_timer(self) -> None:
-        timeout = self._close_timeout
-        if timeout is not None:
-            self._close_timer = self._hub.loop.timer(timeout)
-            self._close_timer.start(
-                self._on_close_timeout, self._outbox_size, update=True
-            )
-
-    def _on_close_timeout(self, outbox_size: int) -> None:
-        self._close_timer.close()
-        self._close_timer = None
-        if self._outbox_size < outbox_size:
-            # Slow, but still taking what was sent before the close frame.
-            self._start_close_timer()
-        else:
-            self._on_lost()
-
-    def _on_lost(self) -> None:
-        self.protocol.receive_eof()
-        self._end()
-
-    def _on_error(self) -> None:
-        logger.exception("internal error; the connection is dropped")
-        self._on_lost()
-
-    def _end(self) -> None:
-        if self._sock is None:
-            return
-        self._reader.stop()
-        self._reader.close()
-        if self._close_timer is not None:
-            self._close_timer.close()
-            self._close_timer = None
-        sock, self._sock = self._sock, None
-        self._drop_outbox()
-        self._wake_all_receivers()
-        try:
-            if self._owns_socket:
-                sock.close()
-            else:
-                sock.shutdown(socket.SHUT_RDWR)
-        except OSError as exc:
-            logger.debug("the socket was closed already: %s", exc)
-        self._hub.loop.run_callback(self._on_end)
-        self._on_end = _nothing

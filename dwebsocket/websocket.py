@@ -6,7 +6,7 @@ Its methods are safe from any greenlet of the hub's thread.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from .exceptions import WebSocketError
@@ -39,11 +39,12 @@ class WebSocket:
     ends when the connection has closed.
     """
 
-    __slots__ = ("__weakref__", "_opener", "_transport", "subprotocol")
+    __slots__ = ("__weakref__", "_on_message", "_opener", "_transport", "subprotocol")
 
     def __init__(self) -> None:
         self._opener: _Opener | None = None
         self._transport: Transport | None = None
+        self._on_message: Callable[[Message], object] | None = None
         #: The subprotocol that both sides agreed on, or None.
         self.subprotocol: str | None = None
 
@@ -85,7 +86,10 @@ class WebSocket:
         """
         if timeout is not None and timeout < 0:
             timeout = None
-        return self._accepted().receive(timeout)
+        message = self._accepted().receive(timeout)
+        if self._on_message is not None and message is not None:
+            self._on_message(message)
+        return message
 
     def wait_json(self, timeout: float | None = None) -> Any:
         """Return the next message's JSON value; otherwise like ``wait``.
@@ -98,8 +102,7 @@ class WebSocket:
 
     def read(self, fallback: Any = None) -> Any:
         """Return the next message if there is one, else ``fallback``, at once."""
-        transport = self._accepted()
-        return transport.receive() if transport.inbox_count else fallback
+        return self.wait() if self.has_messages() else fallback
 
     def has_messages(self) -> bool:
         """Tell whether a message can be read without waiting."""
@@ -119,6 +122,8 @@ class WebSocket:
         message = transport.receive()
         if message is None:
             raise StopIteration
+        if self._on_message is not None:
+            self._on_message(message)
         return message
 
     def send(self, message: str | Buffer) -> None:
@@ -179,6 +184,15 @@ class WebSocket:
     def latency(self) -> float | None:
         """Seconds that the last answered ping took, or None."""
         return None if self._transport is None else self._transport.latency
+
+    @property
+    def silence(self) -> float | None:
+        """Seconds since the client's last sign of life, or None.
+
+        Any byte received is one.  As exact as the heartbeat, an eighth of a
+        quarter of WEBSOCKET_PING_INTERVAL; 0 where that is None.
+        """
+        return None if self._transport is None else self._transport.silence
 
     def _accepted(self) -> Transport:
         if self._transport is None:

@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker with hand-over.
+"""gunicorn's gevent worker with hand-over and draining.
 
 ::
 
@@ -7,23 +7,87 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import gevent
 from gevent import monkey
 from gunicorn.workers.ggevent import GeventWorker
 
+from .frames import CloseCode
 from .gateway import HANDOVER
+from .registry import registry
 
 __all__ = ["WebSocketWorker"]
+
+#: How often the arbiter has loaded its configuration, in memory that the workers
+#: share: so they know whether their end is part of a reload.
+_loads = mmap.mmap(-1, 8)
+_arbiter_pid = os.getpid()
+
+#: Seconds of graceful_timeout that are left for the worker's own end.
+_RESERVE = 2
 
 
 class WebSocketWorker(GeventWorker):  # type: ignore[misc]
     """Serves HTTP as ``-k gevent`` does; a WebSocket's greenlet ends at the 101.
 
     So ``worker_connections`` counts HTTP connections only.
+
+    When the worker has to end, its connections are closed with 1012 (reload,
+    ``max_requests``: the client should come back) or 1001 (stop) and their views
+    get time to end, within ``graceful_timeout``; upgrade requests get 503.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._is_alive = True
+        self._is_told = False
+        self._load = _loads[0]
+        self._drain: gevent.Greenlet[..., Any] | None = None
+        super().__init__(*args, **kwargs)
+
+    @classmethod
+    def setup(cls) -> None:
+        """gunicorn's arbiter has loaded its configuration."""
+        if os.getpid() == _arbiter_pid:
+            _loads[0] = (_loads[0] + 1) % 256
+
+    # All ways to the worker's end lead through this attribute: signals, the
+    # max_requests setting.
+    @property
+    def alive(self) -> bool:
+        """Whether the worker goes on; becoming false starts the draining."""
+        return self._is_alive
+
+    @alive.setter
+    def alive(self, value: bool) -> None:
+        if self._is_alive and not value:
+            self._drain = gevent.spawn(self._close_connections)
+        self._is_alive = value
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self._is_told = True
+        super().handle_exit(sig, frame)
+
+    def _close_connections(self) -> None:
+        is_stop = self._is_told and self._load == _loads[0]
+        code = CloseCode.GOING_AWAY if is_stop else CloseCode.SERVICE_RESTART
+        timeout = self.cfg.graceful_timeout
+        count = registry.open
+        if registry.drain(code, "", max(timeout - _RESERVE, timeout / 2)):
+            self.log.info("Closed %d WebSockets with %d", count, code)
+        else:
+            self.log.warning("Some of %d WebSockets did not end in time", count)
+
+    def run(self) -> None:
+        super().run()
+        # HTTP is over; the arbiter has to hear of us as long as it lasts.
+        while self._drain is not None and not self._drain.ready():
+            self.notify()
+            self._drain.join(0.5)
 
     def patch(self) -> None:
         if "django.db" in sys.modules and not monkey.is_module_patched("threading"):

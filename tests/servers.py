@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -259,15 +259,17 @@ class Farm:
         site: str = "tests",
         *,
         ready_path: str | None = None,
+        options: Sequence[str] = (),
         **environ: str,
     ) -> Server:
-        """Start one more server, with environment variables of its own.
+        """Start one more server, with more ``options`` and environment variables.
 
         It is ready when ``ready_path`` is served; "" doesn't wait for that.
         """
         port = free_port()
         environ.setdefault("DJANGO_SETTINGS_MODULE", f"{site}.settings")
-        server = Server(command(kind, port, site), port, self._directory, **environ)
+        arguments = [*command(kind, port, site), *options]
+        server = Server(arguments, port, self._directory, **environ)
         self._stack.callback(server.stop)
         self._started.append(server)
         if ready_path is None:

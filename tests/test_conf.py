@@ -18,6 +18,8 @@ DEFAULTS = {
     "max_connections": None,
     "max_message_size": 1048576,
     "max_queue": 1000,
+    "ping_interval": 20,
+    "ping_timeout": 20,
     "send_buffer_size": 1048576,
     "subprotocols": (),
 }
@@ -39,6 +41,8 @@ VALID = [
     ("max_message_size", 1),
     ("max_queue", None),
     ("max_queue", 1),
+    ("ping_interval", None),
+    ("ping_timeout", 0.5),
     ("send_buffer_size", None),
     ("send_buffer_size", 1),
     ("subprotocols", []),

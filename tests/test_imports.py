@@ -18,7 +18,9 @@ MODULES = {
 }
 
 _CORE = {"exceptions", "frames", "deflate", "protocol"}
-_GEVENT = {*_CORE, "transport", "websocket", "gateway", "handshake"}
+_HUB = {*_CORE, "limits", "registry", "writer", "stream", "transport"}
+_GEVENT = {*_HUB, "websocket", "gateway", "handshake"}
+_DJANGO = {"conf", "context", "signals"}
 
 #: What each module may import of the package; others may import anything.
 MAY_IMPORT = {
@@ -27,13 +29,21 @@ MAY_IMPORT = {
     "deflate": {"exceptions", "frames"},
     "handshake": {"exceptions", "deflate"},
     "protocol": {"exceptions", "frames", "deflate"},
-    "transport": _CORE,
+    "limits": set(),
+    "registry": set(),
+    "writer": {*_CORE, "limits", "registry"},
+    "stream": {*_CORE, "limits", "writer"},
+    "transport": {*_CORE, "stream", "writer"},
     "websocket": {*_CORE, "transport"},
     "gateway": {"exceptions", "frames"},
     "server": {"gateway"},
-    "workers": {"gateway", "server"},
-    "conf": {"transport"},
-    "upgrade": {*_GEVENT, "conf"},
+    "workers": {"frames", "gateway", "registry"},
+    "conf": {"limits"},
+    "context": set(),
+    "signals": set(),
+    "conversation": {*_GEVENT, *_DJANGO},
+    "switching": {"conversation", "gateway", "handshake"},
+    "upgrade": {*_GEVENT, *_DJANGO, "conversation", "switching"},
     "decorators": {"conf", "upgrade"},
     "middleware": {"conf", "upgrade", "exceptions"},
     "checks": {"conf", "upgrade"},

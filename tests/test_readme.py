@@ -71,7 +71,15 @@ def test_settings_are_all_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["MAX_MESSAGE_SIZE", "MAX_QUEUE", "SEND_BUFFER_SIZE", "CLOSE_TIMEOUT"]
+    "name",
+    [
+        "CLOSE_TIMEOUT",
+        "MAX_MESSAGE_SIZE",
+        "MAX_QUEUE",
+        "PING_INTERVAL",
+        "PING_TIMEOUT",
+        "SEND_BUFFER_SIZE",
+    ],
 )
 def test_defaults_are_those_of_the_code(name: str) -> None:
     (default,) = re.findall(rf"``WEBSOCKET_{name}`` \*? *(\d+) ", README)

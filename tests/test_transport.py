@@ -32,8 +32,9 @@ from websockets.protocol import CLIENT, OPEN
 from websockets.protocol import Protocol as ClientProtocol
 
 from dwebsocket.exceptions import ConnectionClosed
+from dwebsocket.limits import Limits
 from dwebsocket.protocol import Protocol
-from dwebsocket.transport import Limits, Transport
+from dwebsocket.transport import Transport
 
 from .servers import TIMEOUT, find_program
 

@@ -21,6 +21,7 @@ from dwebsocket import gateway, upgrade
 from dwebsocket.conf import Settings, settings
 from dwebsocket.exceptions import ConnectionClosed, HandshakeError, WebSocketError
 from dwebsocket.gateway import HANDOVER, Handover, take_socket
+from dwebsocket.registry import registry
 from dwebsocket.upgrade import prepare_request, refuse, refuse_http, run_view
 from dwebsocket.websocket import WebSocket
 
@@ -77,10 +78,10 @@ def on_gevent(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Here all is done by greenlets that no patching is needed for."""
     monkeypatch.setattr(gateway.monkey, "is_module_patched", lambda name: True)
     monkeypatch.setattr(upgrade, "are_connections_shared", lambda: False)
-    before = upgrade._Upgrade.count
+    before = registry.open
     yield
     with gevent.Timeout(TIMEOUT):
-        while upgrade._Upgrade.count > before:
+        while registry.open > before:
             gevent.sleep(0.001)
 
 
@@ -389,7 +390,7 @@ def test_the_end_of_a_view_is_a_close_code(
     def receiver(request: HttpRequest, **kwargs: Any) -> None:
         requests.append(request)
 
-    caplog.set_level(logging.INFO, "dwebsocket")
+    caplog.set_level(logging.WARNING, "dwebsocket")
     got_request_exception.connect(receiver)
     server = Server(view)
     assert receive_all(server.start()) == b"\x88\x02" + code.to_bytes(2, "big")

@@ -36,6 +36,7 @@ urlpatterns = [
     path("slow-reader/", views.slow_reader),
     path("go/", views.go),
     path("ping/", views.ping),
+    path("heartbeat/", views.heartbeat),
     path("environment/", views.environment, name="environment"),
     path("show-messages/", views.show_messages),
     path("attributes/", views.attributes),

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import gevent
+import gevent.monkey
 from django.contrib import messages
 from django.contrib.auth import get_user_model
 from django.contrib.auth.decorators import login_required, permission_required
@@ -29,7 +30,7 @@ from greenlet import greenlet
 
 from dwebsocket import accept_websocket, require_websocket
 from dwebsocket.exceptions import ConnectionClosed
-from dwebsocket.upgrade import _Upgrade
+from dwebsocket.registry import registry
 
 _counters = {"request_finished": 0, "got_request_exception": 0, "ended": 0}
 _events: list[str] = []
@@ -53,7 +54,7 @@ def status(request: HttpRequest) -> HttpResponse:
 
     data = {
         **_counters,
-        "connections": _Upgrade.count,
+        "connections": registry.open,
         "events": _events,
         "greenlets": sum(
             isinstance(thing, greenlet) and not thing.dead for thing in gc.get_objects()
@@ -328,6 +329,19 @@ def ping(request: HttpRequest) -> None:
     websocket.ping(b"are you there")
     for _ in websocket:
         websocket.send_json(websocket.latency)
+
+
+@require_websocket(ping_interval=0.4, ping_timeout=0.4)
+def heartbeat(request: HttpRequest) -> None:
+    websocket = request.websocket
+    started_at = time.monotonic()
+    for message in websocket:
+        if message == "stall":
+            # As a view does that computes: nobody else runs.
+            gevent.monkey.get_original("time", "sleep")(3)
+        websocket.send_json([websocket.latency, websocket.silence])
+    _events.append(f"silent {websocket.close_code}")
+    _counters["silent_for"] = time.monotonic() - started_at
 
 
 @require_websocket

@@ -1,0 +1,227 @@
+"""Hold many idle connections, then send one message over each.
+
+    python benchmarks/scale.py [--connections 150000] [--workers 10] [--hold 60]
+
+Serves the example project's /echo/ view, sessions, auth and all default
+middlewares included, with gunicorn's and our worker; wsload holds the connections
+from several processes and addresses 127.0.0.x, answers the heartbeats, and at the
+end checks one echo over each.  Prints a table and, with --plot FILE, draws memory
+and processor time over the run (needs matplotlib).
+
+Memory is the proportional set size (PSS) of all processes of the server, and the
+kernel's: the growth of its slabs and socket buffers, clients' side included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+EXAMPLE = HERE.parent / "example_project"
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def build(directory: Path) -> Path:
+    target = directory / "wsload"
+    compiler = shutil.which("cc") or sys.exit("a C compiler is needed")
+    subprocess.run(
+        [compiler, "-std=gnu11", "-O2", "-o", target, HERE / "wsload.c"], check=True
+    )
+    return target
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def start_server(directory: Path, port: int, workers: int) -> subprocess.Popen[bytes]:
+    environment = {
+        **os.environ,
+        "DEBUG": "0",
+        "DATABASE_PATH": str(directory / "db.sqlite3"),
+        "PYTHONPATH": str(HERE.parent),
+    }
+    manage = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+    subprocess.run(manage, cwd=EXAMPLE, env=environment, check=True)
+    command = [
+        *(sys.executable, "-m", "gunicorn", "-k", "dwebsocket.workers.WebSocketWorker"),
+        *("-w", str(workers), "-b", f"127.0.0.1:{port}", "--reuse-port"),
+        *("--log-level", "warning", "--graceful-timeout", "60", "example.wsgi"),
+    ]
+    log = (directory / "server.log").open("wb")
+    server = subprocess.Popen(
+        command, cwd=EXAMPLE, env=environment, stdout=log, stderr=log
+    )
+    log.close()
+    while len(children(server.pid)) < workers:
+        time.sleep(0.1)
+    time.sleep(3)  # for the imports of the workers
+    return server
+
+
+def children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()]
+
+
+def pss(pids: list[int]) -> int:
+    """Return the proportional set size of processes, in bytes."""
+    total = 0
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
+def kernel_memory() -> int:
+    """Return the kernel's slabs and socket buffers, in bytes."""
+    total = 0
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("Slab:"):
+            total += int(line.split()[1]) * 1024
+    for line in Path("/proc/net/sockstat").read_text().splitlines():
+        if line.startswith("TCP:"):
+            total += int(line.split()[-1]) * resource.getpagesize()
+    return total
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICK
+
+
+def run(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
+    wsload = build(directory)
+    port = free_port()
+    server = start_server(directory, port, options.workers)
+    try:
+        pids = [server.pid, *children(server.pid)]
+        memory, kernel = pss(pids), kernel_memory()
+        load = subprocess.Popen(
+            [
+                *(wsload, "idle", "--port", str(port), "--path", "/echo/"),
+                *("-n", str(options.connections), "-t", str(options.hold)),
+                *("-r", str(options.rate), "-c", str(options.concurrency)),
+                *("--setup-timeout", "600", "--verify"),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert load.stdout is not None
+        samples: list[tuple[float, int, int, float]] = []
+        marks: dict[str, tuple[float, float, int]] = {}
+        line: dict[str, Any] = {}
+        for text in load.stdout:
+            line = json.loads(text)
+            cpu = cpu_seconds(pids)
+            samples.append((line["t"], line["open"], pss(pids), cpu))
+            if line["phase"] == "ramped":
+                marks["ramped"] = (line["t"], cpu, kernel_memory())
+            elif line["phase"] == "hold":
+                marks["held"] = (line["t"], cpu, kernel_memory())
+                marks.setdefault("settled", marks["held"])
+        load.wait()
+        ramped, settled, held = (marks[name] for name in ("ramped", "settled", "held"))
+        at_rest = max(sample[2] for sample in samples if sample[0] <= held[0])
+        open_ = max(sample[1] for sample in samples)
+        return {
+            "connections": open_,
+            "wanted": options.connections,
+            "workers": options.workers,
+            "connects_per_second": open_ / ramped[0],
+            "server_memory": at_rest,
+            "memory_each": (at_rest - memory) / open_,
+            "kernel_memory_each": (held[2] - kernel) / open_,
+            "idle_cpu": (held[1] - settled[1]) / (held[0] - settled[0]),
+            "result": line,
+            "samples": samples,
+            "log": [
+                line
+                for line in (directory / "server.log").read_text().splitlines()
+                if " closed by client with 1000 " not in line
+            ],
+        }
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def report(result: dict[str, Any]) -> None:
+    line = result["result"]
+    rows = [
+        ("connections", f"{result['connections']:,} of {result['wanted']:,}"),
+        ("workers", result["workers"]),
+        ("connects per second", f"{result['connects_per_second']:,.0f}"),
+        ("server memory (PSS)", f"{result['server_memory'] / 2**30:.2f} GiB"),
+        ("per connection", f"{result['memory_each'] / 1024:.1f} KiB"),
+        ("kernel, both ends", f"{result['kernel_memory_each'] / 1024:.1f} KiB"),
+        ("processor while idle", f"{result['idle_cpu']:.1%} of one core"),
+        ("pings answered", f"{line['pings_answered']:,}"),
+        ("echoes right", f"{line['verify_ok']:,}"),
+        ("echoes wrong, missing", f"{line['verify_wrong']}, {line['verify_missing']}"),
+        (
+            "echo, median and last",
+            "{p50:,.0f} us, {max:,.0f} us".format(**line["verify_us"]),
+        ),
+        (
+            "refused, closed, lost",
+            f"{line['failed']}, {line['closed_by_server']}, {line['lost']}",
+        ),
+        ("closed cleanly", f"{line['clean_closes']:,}"),
+    ]
+    for name, value in rows:
+        print(f"{name:24} {value}")
+    print(*result["log"][-20:], sep="\n")
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    from matplotlib import pyplot
+
+    times = [sample[0] for sample in result["samples"]]
+    figure, axes = pyplot.subplots(figsize=(8, 4.5))
+    axes.plot(times, [s[2] / 2**30 for s in result["samples"]], label="memory, GiB")
+    axes.set_xlabel("seconds")
+    axes.set_ylabel("server memory (PSS), GiB")
+    other = axes.twinx()
+    other.plot(times, [s[1] for s in result["samples"]], "C1", label="connections")
+    other.set_ylabel("connections")
+    figure.legend(loc="upper left")
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--connections", type=int, default=150_000)
+    parser.add_argument("--workers", type=int, default=10)
+    parser.add_argument("--hold", type=int, default=60, help="seconds")
+    parser.add_argument("--rate", type=int, default=3000, help="connects per second")
+    parser.add_argument("--concurrency", type=int, default=500, help="handshakes")
+    parser.add_argument("--plot", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        result = run(options, Path(directory))
+    report(result)
+    if options.plot:
+        plot(result, options.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,365 @@
+"""A view and its connection: how they begin, go on together and end.
+
+The view runs in a greenlet of its own and decides: an HTTP answer, an exception,
+or to accept.  When the connection is there, the view goes on; when both have
+ended, they are counted and logged, and ``websocket_closed`` is sent.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import copy_context
+from typing import Any
+
+from django.core.signals import got_request_exception
+from django.db import connections
+from django.http import HttpRequest
+from gevent import GreenletExit, get_hub, getcurrent, kill
+from gevent.event import Event
+from gevent.hub import Waiter
+from greenlet import greenlet
+
+from . import handshake
+from .context import RequestContext
+from .exceptions import ConnectionClosed, WebSocketError
+from .frames import CloseCode
+from .limits import Limits
+from .protocol import Message
+from .registry import registry
+from .signals import websocket_closed, websocket_message, websocket_opened
+from .transport import Transport
+from .websocket import WebSocket
+
+__all__ = ["ACCEPTED", "Conversation"]
+
+logger = logging.getLogger("dwebsocket")
+
+#: The decision to accept.
+ACCEPTED = object()
+
+#: environ entries that belong to the HTTP request and hold on to the server.
+_HTTP_ONLY = (
+    "dwebsocket.handover",
+    "gunicorn.sock",
+    "gunicorn.socket",
+    "wsgi.early_hints",
+    "wsgi.errors",
+    "wsgi.file_wrapper",
+    "wsgi.input",
+    "wsgi.websocket",
+)
+
+
+class _ViewGreenlet(greenlet):
+    """A raw greenlet that ``gevent.kill`` can handle."""
+
+    __slots__ = ()
+
+    @property
+    def loop(self) -> Any:
+        return get_hub().loop
+
+
+class Conversation:
+    """One view and its connection, from the request on.
+
+    ``offered`` are the client's subprotocols.
+    """
+
+    __slots__ = (
+        "_decided",
+        "_ended",
+        "_is_connected",
+        "_is_view_running",
+        "_limits",
+        "_offered",
+        "_outcome",
+        "_ready",
+        "_request",
+        "_started_at",
+        "_transport",
+        "_websocket",
+        "headers",
+    )
+
+    def __init__(
+        self,
+        request: HttpRequest,
+        websocket: WebSocket,
+        offered: list[str],
+        limits: Limits,
+    ) -> None:
+        self._request = request
+        self._websocket = websocket
+        self._offered = offered
+        self._limits = limits
+        #: Headers of the 101 response that are the view's own.
+        self.headers: list[tuple[str, str]] = []
+        self._outcome: Any = None
+        self._decided: Waiter[Any] | None = None
+        self._ready: Event | None = None
+        self._ended: Event | None = None
+        self._transport: Transport | None = None
+        self._is_view_running = False
+        self._is_connected = False
+
+    # In the server's greenlet
+
+    def run(
+        self, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Start the view; return its decision.
+
+        That is ``ACCEPTED``, the response it returned or the exception it
+        raised.
+        """
+        hub = get_hub()
+        self._decided = Waiter(hub)
+        self._websocket._opener = self
+        self._is_view_running = True
+        registry.enter()
+        greenlet = _ViewGreenlet(self._run_view, hub)
+        greenlet.gr_context = copy_context()
+        hub.loop.run_callback(
+            greenlet.switch, view, args, kwargs, RequestContext.current()
+        )
+        try:
+            self._decided.get()
+        except BaseException:
+            # The server gives up: a worker's end, say.
+            kill(greenlet)
+            raise
+        finally:
+            self._decided = None
+        return self._outcome
+
+    @property
+    def request(self) -> HttpRequest:
+        return self._request
+
+    @property
+    def subprotocol(self) -> str | None:
+        return self._websocket.subprotocol
+
+    def start(self, sock: Any, received: bytes, *, owns_socket: bool) -> None:
+        """Start the conversation on a connected socket."""
+        _forget_http(self._request)
+        self._transport = Transport(
+            sock,
+            self._limits,
+            owns_socket=owns_socket,
+            on_end=self._on_transport_end,
+        )
+        self._is_connected = True
+        self._started_at = time.monotonic()
+        registry.opened += 1
+        if websocket_message.has_listeners(WebSocket):
+            self._websocket._on_message = self._send_message_signal
+        self._transport.start(received)
+        if not self._is_view_running:
+            # It was killed meanwhile.
+            registry.enter()
+            self._transport.close(CloseCode.GOING_AWAY)
+        self._set_ready()
+
+    def abort(self) -> None:
+        """The connection didn't come about, or has to end now."""
+        if self._transport is not None:
+            self._transport.abort()
+        else:
+            self._set_ready()
+
+    def wait(self) -> None:
+        """Wait until view and connection have ended."""
+        if self._is_view_running or self._is_connected:
+            self._ended = Event()
+            try:
+                self._ended.wait()
+            except BaseException:
+                self.abort()
+                raise
+
+    # In the view's greenlet
+
+    def accept(
+        self,
+        subprotocol: str | None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None,
+    ) -> Transport:
+        """Decide to accept, and wait for the connection."""
+        if self._outcome is None:
+            checked = handshake.check_response_headers(headers)
+            if subprotocol is not None:
+                if subprotocol not in self._offered:
+                    raise ValueError(f"the client doesn't offer {subprotocol!r}")
+                self._websocket.subprotocol = subprotocol
+            self.headers = checked
+            self._ready = Event()
+            self._decide(ACCEPTED)
+            transport = self._wait_until_open()
+            websocket_opened.send(
+                sender=WebSocket, request=self._request, websocket=self._websocket
+            )
+            return transport
+        elif self._outcome is not ACCEPTED:
+            raise WebSocketError("the request has been answered already")
+        return self._wait_until_open()
+
+    def _wait_until_open(self) -> Transport:
+        if self._ready is not None:
+            self._ready.wait()
+        if self._transport is None:
+            raise ConnectionClosed(CloseCode.ABNORMAL_CLOSURE)
+        return self._transport
+
+    def _send_message_signal(self, message: Message) -> None:
+        websocket_message.send(
+            sender=WebSocket,
+            request=self._request,
+            websocket=self._websocket,
+            message=message,
+        )
+
+    def _run_view(
+        self,
+        view: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: RequestContext,
+    ) -> None:
+        code = CloseCode.NORMAL_CLOSURE
+        try:
+            context.activate()
+            del context  # a view may go on for days
+            response = view(self._request, *args, **kwargs)
+            if self._outcome is None:
+                if response is None:
+                    self._websocket.accept()
+                else:
+                    self._decide(response)
+        except ConnectionClosed as exc:
+            if self._outcome is None:
+                self._decide(exc)
+            else:
+                logger.debug("the view ended: %s", exc)
+        except GreenletExit as exc:
+            code = CloseCode.GOING_AWAY
+            if self._outcome is None:
+                self._decide(exc)
+        except BaseException as exc:
+            code = CloseCode.INTERNAL_ERROR
+            if self._outcome is None:
+                self._decide(exc)
+            elif isinstance(exc, Exception):
+                self._report()
+            else:
+                raise  # KeyboardInterrupt and SystemExit are the hub's
+        finally:
+            self._end_view(code)
+
+    def _report(self) -> None:
+        request = self._request
+        logger.exception(
+            "Internal error in the WebSocket view of %s",
+            request.path,
+            extra={"request": request},
+        )
+        got_request_exception.send(sender=None, request=request)
+
+    def _end_view(self, code: CloseCode) -> None:
+        if self._transport is not None:
+            self._transport.close(code)
+            self._transport.drop_inbox()
+        self._is_view_running = False
+        try:
+            _close_databases()
+        finally:
+            self._on_end()
+
+    # Anywhere
+
+    def _decide(self, outcome: Any) -> None:
+        self._outcome = outcome
+        if self._decided is not None:
+            get_hub().loop.run_callback(self._decided.switch, None)
+
+    def _set_ready(self) -> None:
+        if self._ready is not None:
+            self._ready.set()
+            self._ready = None
+
+    def _on_transport_end(self) -> None:
+        self._is_connected = False
+        self._on_end()
+
+    def _on_end(self) -> None:
+        if self._is_view_running or self._is_connected:
+            return
+        if self._transport is None:
+            self._leave()
+        elif isinstance(getcurrent(), _ViewGreenlet):
+            self._finish()
+        else:
+            # The hub, or a server's greenlet that may be killed any time.
+            hub = get_hub()
+            hub.loop.run_callback(_ViewGreenlet(self._finish, hub).switch)
+
+    def _finish(self) -> None:
+        """View and connection have ended: count, log, send the signal."""
+        assert self._transport is not None
+        try:
+            protocol = self._transport.protocol
+            code = protocol.close_code or int(CloseCode.ABNORMAL_CLOSURE)
+            duration = time.monotonic() - self._started_at
+            registry.note_end(self._transport, code)
+            self._log_end(code, duration)
+            websocket_closed.send(
+                sender=WebSocket,
+                request=self._request,
+                websocket=self._websocket,
+                code=code,
+                reason=protocol.close_reason,
+                duration=duration,
+            )
+        finally:
+            self._leave()
+            _close_databases()
+
+    def _log_end(self, code: int, duration: float) -> None:
+        transport = self._transport
+        assert transport is not None
+        # Not request.user, which might ask the database.
+        user = getattr(self._request, "_cached_user", None)
+        logger.info(
+            "%s closed by %s with %d after %.1f s, user %s, "
+            "in %d messages %d bytes, out %d messages %d bytes",
+            self._request.path,
+            transport.protocol.closed_by,
+            code,
+            duration,
+            "unknown" if user is None else user.pk,
+            transport.messages_in,
+            transport.bytes_in,
+            transport.messages_out,
+            transport.bytes_out,
+        )
+
+    def _leave(self) -> None:
+        registry.leave()
+        if self._ended is not None:
+            self._ended.set()
+
+
+def _close_databases() -> None:
+    for connection in connections.all(initialized_only=True):
+        connection.close()
+
+
+def _forget_http(request: HttpRequest) -> None:
+    """Let go of what only HTTP needed, while the view keeps the request."""
+    for name in _HTTP_ONLY:
+        request.META.pop(name, None)
+    request._stream = io.BytesIO()

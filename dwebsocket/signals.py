@@ -1,0 +1,20 @@
+"""Signals of a connection's life; receivers run in its greenlet and may block.
+
+Each is sent with ``sender=WebSocket``, ``request`` and ``websocket``:
+
+* ``websocket_opened``: the 101 response was sent
+* ``websocket_message``: the view takes ``message`` (str or bytes).  Costs nothing
+  for connections that were opened when nobody listened
+* ``websocket_closed``: view and connection have ended; with ``code``, ``reason``
+  and ``duration`` (seconds)
+"""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+__all__ = ["websocket_closed", "websocket_message", "websocket_opened"]
+
+websocket_opened = Signal()
+websocket_message = Signal()
+websocket_closed = Signal()

@@ -1,0 +1,366 @@
+"""One connection on gevent's hub: reading and closing.
+
+Theory of operation:
+
+* A read watcher, never stopped while reading is wanted, calls ``_on_readable``
+  in the hub.  All connections of a hub share one receive buffer, so an idle
+  connection owns none.
+* Complete messages go to the inbox; the hub then switches straight into the
+  greenlets that wait for them.  A full inbox stops the watcher: TCP holds the
+  peer back, nothing is dropped.
+* What runs in the hub never blocks, never raises and never runs user code.
+* Closing is the hub's: ``close`` starts it and returns.
+
+Writing is ``writer``'s, waiting ``transport``'s.
+
+TLS sockets are used without blocking (timeout 0) and differ in three ways only:
+at the start they may hold decrypted data back, they can't ``sendmsg``, and they
+say "would block" in their own words.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from gevent.hub import Waiter
+
+from .frames import Buffer
+from .limits import Limits
+from .protocol import Message, State
+from .writer import WouldBlock, Writer, unlimited
+
+__all__ = ["Stream"]
+
+logger = logging.getLogger("dwebsocket")
+
+_OPEN = State.OPEN
+_READ = 1
+_RECEIVE_SIZE = 65536
+
+_receive_buffers: WeakKeyDictionary[Any, memoryview] = WeakKeyDictionary()
+
+
+def _nothing() -> None: ...
+
+
+class Stream(Writer):
+    """Moves bytes between a connected socket and inbox and outbox.
+
+    ``sock`` is a plain non-blocking socket, or gevent's SSLSocket.  It is
+    closed at the end when ``owns_socket``, else only shut down: then the server
+    closes it.  ``on_end`` is called once, from the hub, when the connection is
+    over.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_buffer",
+        "_close_timer",
+        "_inbox",
+        "_inbox_size",
+        "_is_half_closed",
+        "_is_paused",
+        "_close_timeout",
+        "_max_inbox_size",
+        "_max_queue",
+        "_on_end",
+        "_owns_socket",
+        "_ping",
+        "_reader",
+        "_receivers",
+        "bytes_in",
+        "latency",
+        "messages_in",
+        "pinged_at",
+        "slice_",
+    )
+
+    def __init__(
+        self,
+        sock: Any,
+        limits: Limits,
+        *,
+        owns_socket: bool,
+        on_end: Callable[[], object],
+    ) -> None:
+        super().__init__(sock, limits)
+        hub = self._hub
+        buffer = _receive_buffers.get(hub)
+        if buffer is None:
+            buffer = _receive_buffers[hub] = memoryview(bytearray(_RECEIVE_SIZE))
+        self._buffer = buffer
+        self._owns_socket = owns_socket
+        self._max_queue = unlimited(limits.max_queue)
+        # In bytes, the longest message is allowed to fill the inbox alone.
+        self._max_inbox_size = unlimited(limits.max_message_size)
+        self._close_timeout = limits.close_timeout
+        self._on_end = on_end
+        #: Seconds from the last answered ping to its pong, or None.
+        self.latency: float | None = None
+        self._ping: tuple[bytes, float] | None = None
+        # Messages for the view; None while there are none.
+        self._inbox: deque[Message] | None = None
+        self._inbox_size = 0
+        self._is_paused = False
+        self._is_half_closed = False
+        self._receivers: list[Waiter[Any]] = []
+        self._close_timer: Any = None
+        self._reader = hub.loop.io(sock.fileno(), _READ)
+        #: Messages and bytes of frames received.
+        self.messages_in = self.bytes_in = 0
+        # For the registry.
+        self.slice_ = 0
+        self.pinged_at = 0.0
+
+    def start(self, received: bytes = b"") -> None:
+        """Start reading.  ``received`` came in along with the handshake."""
+        sock = self._sock
+        if self._is_tls:
+            sock.settimeout(0.0)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # The back-stop, where heartbeats are off.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._heartbeat.add(self)
+        if received:
+            # The watcher may not run before this callback has.
+            self._hub.loop.run_callback(self._start_reading, received)
+        else:
+            self._start_reading()
+
+    # From anywhere
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent."""
+        return self.protocol.state is State.OPEN
+
+    @property
+    def inbox_count(self) -> int:
+        """How many messages wait for ``receive``."""
+        return len(self._inbox) if self._inbox is not None else 0
+
+    @property
+    def silence(self) -> float:
+        """Seconds since something was received, as exact as heartbeats are."""
+        return self._heartbeat.clock - self.heard_at
+
+    def close(self, code: int | None = 1000, reason: str = "") -> None:
+        """Start the closing handshake, behind all that is queued.
+
+        Does nothing when the connection is closing or closed.  Raises ValueError
+        for a code or reason that must not be sent.
+        """
+        if not self.is_open:
+            return
+        self._queue(self.protocol.start_close(code, reason))
+        self._on_closing()
+
+    def abort(self) -> None:
+        """Drop the connection without a closing handshake."""
+        self._on_lost()
+
+    # For the registry
+
+    def send_heartbeat(self) -> None:
+        """Send a ping without waiting."""
+        if self.is_open:
+            self._note_ping(b"")
+            self._queue(self.protocol.encode_ping())
+
+    def on_silence(self) -> None:
+        """The peer didn't answer a ping in time."""
+        logger.debug("no sign of life for %.1f s", self.silence)
+        self._on_lost()
+
+    def _note_ping(self, payload: bytes) -> None:
+        # Pongs come in the order of the pings: of equal ones the first counts.
+        if self._ping is None or self._ping[0] != payload:
+            self._ping = (payload, time.monotonic())
+
+    # Reading, in the hub
+
+    def _on_readable(self) -> None:
+        # Once: a peer that sends all the time must not keep the hub from others.
+        if self._sock is None:
+            return
+        try:
+            try:
+                size = self._sock.recv_into(self._buffer)
+            except WouldBlock:
+                return
+            except OSError:
+                size = 0
+            if size:
+                self._receive(self._buffer[:size])
+            else:
+                self._on_lost()
+        except Exception:
+            self._on_error()
+
+    def _start_reading(self, received: bytes = b"") -> None:
+        if self._sock is None:
+            return
+        self._reader.start(self._on_readable)
+        if self._is_tls:
+            # There may be decrypted data that the descriptor knows nothing of,
+            # the rest of a record; reading leaves none, a record being shorter
+            # than the buffer.
+            self._hub.loop.run_callback(self._on_readable)
+        if received:
+            try:
+                self._receive(received)
+            except Exception:
+                self._on_error()
+
+    def _receive(self, data: Buffer) -> None:
+        protocol = self.protocol
+        self.heard_at = self._heartbeat.clock
+        self.bytes_in += len(data)
+        messages = protocol.receive_data(data)
+        if messages:
+            self.messages_in += len(messages)
+            inbox = self._inbox
+            if inbox is None:
+                inbox = self._inbox = deque(messages)
+            else:
+                inbox.extend(messages)
+            for message in messages:
+                self._inbox_size += len(message)
+            if (
+                len(inbox) >= self._max_queue
+                or self._inbox_size >= self._max_inbox_size
+            ):
+                self._is_paused = True
+                self._reader.stop()
+        if protocol.replies:
+            self._reply()
+        if protocol.pong is not None:
+            self._on_pong()
+        if protocol.state is not _OPEN:
+            self._on_closing()
+        if self._receivers:
+            self._wake_receivers()
+
+    def _wake_receivers(self) -> None:
+        # The last thing that a callback does: the greenlets run meanwhile.
+        receivers = self._receivers
+        while receivers and self._inbox is not None:
+            receivers.pop(0).switch(None)
+
+    def _wake_all_receivers(self) -> None:
+        for waiter in self._receivers:
+            self._hub.loop.run_callback(waiter.switch, None)
+        self._receivers.clear()
+
+    def _resume_below_limit(self) -> None:
+        # Not at the limit, but well below: else each message would stop and
+        # start the watcher.
+        if (
+            self.inbox_count <= self._max_queue // 2
+            and self._inbox_size <= self._max_inbox_size // 2
+        ):
+            self._resume()
+
+    def _resume(self) -> None:
+        if self._is_paused and self._sock is not None:
+            self._is_paused = False
+            self._start_reading()
+
+    def _reply(self) -> None:
+        replies = self.protocol.replies
+        if self._outbox is None or self.protocol.close_sent:
+            self._queue(b"".join(replies))
+        else:
+            # RFC 6455 section 5.5.3: "it MAY elect to send a Pong frame for
+            # only the most recently processed Ping frame": a peer that pings
+            # and doesn't read fills no memory.
+            self._pong = replies[-1]
+        replies.clear()
+
+    def _on_pong(self) -> None:
+        payload = self.protocol.pong
+        self.protocol.pong = None
+        if self._ping is not None and self._ping[0] == payload:
+            self.latency = time.monotonic() - self._ping[1]
+            self._ping = None
+
+    # Closing
+
+    def _on_closing(self) -> None:
+        """A close frame was sent or received, or the peer made a mistake."""
+        # Read on, for the peer's close frame or the end of the stream; what
+        # else comes is dropped.
+        self._resume()
+        if self._close_timer is None:
+            self._start_close_timer()
+        if self._outbox is None:
+            self._after_flush()
+        self._wake_all_receivers()
+
+    def _after_flush(self) -> None:
+        protocol = self.protocol
+        if protocol.close_received:
+            # Section 7.1.1: the server closes the TCP connection first.
+            self._end()
+        elif protocol.state is State.CLOSED and not self._is_half_closed:
+            # Failed: closing with unread input would reset the connection, and
+            # the peer might never see our close frame.  Read on to its end.
+            self._is_half_closed = True
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                self._on_lost()
+
+    def _start_close_timer(self) -> None:
+        timeout = self._close_timeout
+        if timeout is not None:
+            self._close_timer = self._hub.loop.timer(timeout)
+            self._close_timer.start(
+                self._on_close_timeout, self._outbox_size, update=True
+            )
+
+    def _on_close_timeout(self, outbox_size: int) -> None:
+        self._close_timer.close()
+        self._close_timer = None
+        if self._outbox_size < outbox_size:
+            # Slow, but still taking what was sent before the close frame.
+            self._start_close_timer()
+        else:
+            self._on_lost()
+
+    def _on_lost(self) -> None:
+        self.protocol.receive_eof()
+        self._end()
+
+    def _on_error(self) -> None:
+        logger.exception("internal error; the connection is dropped")
+        self._on_lost()
+
+    def _end(self) -> None:
+        if self._sock is None:
+            return
+        self._heartbeat.discard(self)
+        self._reader.stop()
+        self._reader.close()
+        if self._close_timer is not None:
+            self._close_timer.close()
+            self._close_timer = None
+        sock, self._sock = self._sock, None
+        self._drop_outbox()
+        self._wake_all_receivers()
+        try:
+            if self._owns_socket:
+                sock.close()
+            else:
+                sock.shutdown(socket.SHUT_RDWR)
+        except OSError as exc:
+            logger.debug("the socket was closed already: %s", exc)
+        self._hub.loop.run_callback(self._on_end)
+        self._on_end = _nothing
