@@ -37,7 +37,7 @@ format: $(VENV)/.test
 
 # Servers that the tests start.  Elsewhere than on Debian as root, the tests that
 # need a missing one say how to install it.
-PACKAGES = chromium chromium-driver nginx-light openssl
+PACKAGES = chromium chromium-driver nginx-light openssl postgresql
 packages:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 		! dpkg -s $(PACKAGES) >/dev/null 2>&1; then \

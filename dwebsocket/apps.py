@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import AppConfig
-from django.db import close_old_connections
+from django.db import connections
 from django.db.backends.signals import connection_created
 from gevent import getcurrent
 
@@ -23,9 +23,18 @@ class WebSocketConfig(AppConfig):
 
 
 def _release_before_waiting(**kwargs: Any) -> None:
-    """Let this greenlet apply Django's rule for old connections when it waits.
+    """Have this greenlet release its connections before it waits for a message.
 
-    The rule is that of the end of a request: CONN_MAX_AGE counts, an open
-    transaction is left alone.  ``transport`` calls it.
+    ``transport`` calls it.
     """
-    getcurrent().before_wait = close_old_connections  # type: ignore[attr-defined]
+    getcurrent().before_wait = _release_connections  # type: ignore[attr-defined]
+
+
+def _release_connections() -> None:
+    """Apply Django's rule for the end of a request, by which CONN_MAX_AGE counts.
+
+    ``close_old_connections`` would close one amid a transaction.
+    """
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()

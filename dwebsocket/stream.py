@@ -176,6 +176,10 @@ class Stream(Writer):
 
     def on_silence(self) -> None:
         """The peer didn't answer a ping in time."""
+        if self._is_paused:
+            # Its pongs wait with all else that isn't read.
+            self.heard_at = self._heartbeat.clock
+            return
         logger.debug("no sign of life for %.1f s", self.silence)
         self._on_lost()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 SECRET_KEY = "for the tests only"
 DEBUG = False
@@ -53,7 +54,7 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {
+DATABASES: dict[str, dict[str, Any]] = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get(
@@ -62,6 +63,16 @@ DATABASES = {
         "ATOMIC_REQUESTS": True,
     }
 }
+if "POSTGRES_PORT" in os.environ:
+    DATABASES["default"] = {
+        "ENGINE": "django.db.backends.postgresql",
+        "HOST": "127.0.0.1",
+        "PORT": os.environ["POSTGRES_PORT"],
+        "NAME": "postgres",
+        "USER": "postgres",
+        "ATOMIC_REQUESTS": True,
+        "OPTIONS": {"pool": {"max_size": 4}} if "POSTGRES_POOL" in os.environ else {},
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STATIC_URL = "static/"

@@ -89,6 +89,7 @@ class Outcome(NamedTuple):
     close_reason: str
     close_sent: bool
     close_received: bool
+    closed_by: str
     pong: bytes | None
 
 
@@ -108,6 +109,7 @@ def feed(protocol: Protocol, pieces: Iterable[bytes | memoryview]) -> Outcome:
         protocol.close_reason,
         protocol.close_sent,
         protocol.close_received,
+        protocol.closed_by,
         protocol.pong,
     )
 
@@ -169,7 +171,7 @@ def check_messages(
 ) -> None:
     """Check that ``stream`` leaves the connection open, and what comes of it."""
     assert receive(stream, limit=limit) == Outcome(
-        messages, replies or [], State.OPEN, None, "", False, False, pong
+        messages, replies or [], State.OPEN, None, "", False, False, "", pong
     )
 
 
@@ -193,6 +195,7 @@ def check_failure(
         outcome.close_reason,
         True,
         False,
+        "server",
         None,
     )
 
@@ -482,7 +485,7 @@ def test_5_5_3_last_pong_counts() -> None:
 
 
 def closed_by_peer(code: int, reason: str, reply: bytes) -> Outcome:
-    return Outcome([], [reply], State.CLOSED, code, reason, True, True, None)
+    return Outcome([], [reply], State.CLOSED, code, reason, True, True, "client", None)
 
 
 @pytest.mark.parametrize(
@@ -569,7 +572,7 @@ def test_7_1_2_start_close(
     protocol = Protocol()
     assert protocol.start_close(code, reason) == frame
     assert feed(protocol, []) == Outcome(
-        [], [], State.CLOSING, close_code, reason, True, False, None
+        [], [], State.CLOSING, close_code, reason, True, False, "server", None
     )
 
 
@@ -604,7 +607,9 @@ def start_close(protocol: Protocol) -> None:
     protocol.start_close(1001, "going away")
 
 
-CLOSING = Outcome([], [], State.CLOSING, 1001, "going away", True, False, None)
+CLOSING = Outcome(
+    [], [], State.CLOSING, 1001, "going away", True, False, "server", None
+)
 CLOSED = CLOSING._replace(state=State.CLOSED)
 
 
@@ -690,7 +695,7 @@ def test_7_1_5_lost_connection_counts_as_1006(before: bytes) -> None:
     protocol = Protocol()
     assert protocol.receive_data(before) == []
     protocol.receive_eof()
-    ended = Outcome([], [], State.CLOSED, 1006, "", False, False, None)
+    ended = Outcome([], [], State.CLOSED, 1006, "", False, False, "nobody", None)
     assert feed(protocol, []) == ended
     assert feed(protocol, [text("late"), masked(PING), close()]) == ended
     protocol.receive_eof()

@@ -58,6 +58,8 @@ class Verdict:
     #: of a fault is its own affair.
     close_reason: str = ""
     close_received: bool = False
+    #: Whose close frame was the first.
+    closed_by: str = ""
     #: Nothing more is read.
     is_closed: bool = False
     #: Payload of the last pong received.
@@ -86,6 +88,7 @@ def judge(protocol: Protocol, pieces: Iterable[bytes]) -> Verdict:
     if protocol.close_received:
         verdict.close_reason = protocol.close_reason
     verdict.close_received = protocol.close_received
+    verdict.closed_by = protocol.closed_by
     verdict.is_closed = protocol.state is State.CLOSED
     verdict.pong = protocol.pong
     return verdict
@@ -185,6 +188,7 @@ class Oracle:
         self.protocol.data_to_send()
         self.is_closing = True
         self.verdict.close_code = code
+        self.verdict.closed_by = "server"
 
     def receive(self, stream: bytes) -> None:
         for frame in split_frames(stream):
@@ -276,6 +280,7 @@ class Oracle:
         self.verdict.is_closed = True
         if self.verdict.close_code is None:
             self.verdict.close_code = close.code
+            self.verdict.closed_by = "client"
         # Ours doesn't keep the reason of a second close frame.
         self.verdict.close_reason = "" if self.is_closing else close.reason
 
@@ -284,6 +289,7 @@ class Oracle:
         if not self.is_closing:
             self.verdict.close_code = code
             self.verdict.close_answered = code
+            self.verdict.closed_by = "server"
 
     def fault_of(self, frame: RawFrame) -> int:
         """Return the close code of the first fault of a frame that has failed."""

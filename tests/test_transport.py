@@ -843,6 +843,131 @@ def test_not_a_ping(connect: Connect, payload: Any, error: type[Exception]) -> N
     assert connection.peer.receive() == "fine"
 
 
+# Signs of life
+
+
+def test_heartbeat(connect: Connect) -> None:
+    connection = connect()
+    transport = connection.transport
+    transport.send_heartbeat()
+    assert connection.peer.receive() == (Opcode.PING, b"")
+    connection.peer.flush()
+    wait_until(lambda: transport.latency is not None)
+    transport.close()
+    transport.send_heartbeat()
+    assert connection.peer.receive_all() == [Close(1000, "")]
+
+
+@pytest.mark.parametrize("is_talking", [True, False])
+def test_silence(connect: Connect, is_talking: bool) -> None:
+    connection = connect(ping_interval=SHORT * 4, ping_timeout=SHORT * 4)
+    clock = connection.transport._heartbeat
+    assert connection.transport.silence == 0
+    if is_talking:
+        for _ in range(4):
+            assert connection.peer.receive() == (Opcode.PING, b"")
+            connection.peer.flush()
+        assert connection.transport.is_open
+        assert connection.transport.silence <= clock.clock
+    else:
+        connection.wait_for_end()
+        assert connection.transport.silence > SHORT * 4
+        assert_closed(connection, 1006)
+
+
+def test_full_inbox_is_no_silence_of_the_peer(connect: Connect) -> None:
+    connection = connect(max_queue=2)
+    transport = connection.transport
+    connection.peer.send("1", "2")
+    wait_until(lambda: transport.inbox_count == 2)
+    transport.on_silence()
+    assert transport.is_open
+    assert [transport.receive(), transport.receive()] == ["1", "2"]
+    transport.on_silence()
+    assert_closed(connection, 1006)
+
+
+# Before a greenlet waits
+
+
+def spawn_with_release(release: Callable[[], object], run: Any) -> gevent.Greenlet:
+    greenlet = gevent.Greenlet(run)
+    greenlet.before_wait = release
+    greenlet.start()
+    return greenlet
+
+
+def test_release_before_receive_waits(connect: Connect) -> None:
+    connection = connect()
+    transport = connection.transport
+    calls: list[str] = []
+
+    def receive() -> list[Any]:
+        return [transport.receive() for _ in range(3)]
+
+    receiver = spawn_with_release(lambda: calls.append("release"), receive)
+    turn_hub()
+    connection.peer.send("1", "2")
+    connection.peer.send("3")
+    assert receiver.get() == ["1", "2", "3"]
+    assert 1 <= len(calls) <= 2
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_release_before_receive_takes_its_time(connect: Connect, end: bool) -> None:
+    connection = connect()
+    transport = connection.transport
+
+    def release() -> None:
+        if end:
+            connection.peer.end()
+            wait_until(lambda: not transport.is_open)
+        else:
+            connection.peer.send("meanwhile")
+            wait_until(lambda: transport.inbox_count)
+
+    receiver = spawn_with_release(release, transport.receive)
+    assert receiver.get() == (None if end else "meanwhile")
+
+
+def test_release_before_send_waits(connect: Connect) -> None:
+    connection = connect(buffer_size=SMALL_BUFFER, send_buffer_size=0)
+    calls: list[int] = []
+
+    def send() -> None:
+        connection.transport.send("short")
+        assert calls == []
+        connection.transport.send(b"x" * MIB)
+
+    sender = spawn_with_release(
+        lambda: calls.append(connection.transport.outbox_size), send
+    )
+    assert connection.peer.receive_many(2) == ["short", b"x" * MIB]
+    sender.get()
+    (outbox_size,) = calls
+    assert 0 < outbox_size <= MIB + 10
+    assert connection.transport.outbox_size == 0
+
+
+# Statistics
+
+
+def test_traffic_is_counted(connect: Connect) -> None:
+    connection = connect(received=encode("early"))
+    transport = connection.transport
+    connection.peer.send("a")
+    connection.peer.ping(b"?")
+    assert connection.peer.receive() == (Opcode.PONG, b"?")
+    transport.send("abc")
+    with pytest.raises(TypeError):
+        transport.send(None)  # type: ignore[arg-type]
+    transport.ping()
+    transport.close()
+    assert (transport.messages_in, transport.messages_out) == (2, 1)
+    assert transport.bytes_in == len(encode("early", "a")) + 7
+    assert transport.bytes_out == 3 + 5 + 2 + 4
+
+
 # Closing handshake
 
 

@@ -113,6 +113,7 @@ def test_before_it_is_accepted(talk: Conversation) -> None:
     assert websocket.close_code is None
     assert websocket.close_reason == ""
     assert websocket.latency is None
+    assert websocket.silence is None
     assert iter(websocket) is websocket
     assert talk.opener.calls == []
 
@@ -140,6 +141,7 @@ def test_open(websocket: WebSocket) -> None:
     assert not websocket.is_closed()
     assert websocket.close_code is None
     assert websocket.close_reason == ""
+    assert websocket.silence == 0
     assert weakref.ref(websocket)() is websocket
 
 
@@ -240,6 +242,18 @@ def test_iteration(talk: Conversation, end: str) -> None:
     # Never None, the connection's end included.
     assert list(talk.websocket) == ["text", "", b"binary", b""]
     assert list(talk.websocket) == []
+
+
+def test_what_is_read_is_told(talk: Conversation, websocket: WebSocket) -> None:
+    told: list[Any] = []
+    websocket._on_message = told.append
+    assert websocket.wait(0) is None
+    talk.peer.send("1", "", "3", b"")
+    assert websocket.wait() == "1"
+    assert next(websocket) == ""
+    assert websocket.wait_json() == 3
+    assert websocket.read() == b""
+    assert told == ["1", "", "3", b""]
 
 
 # Sending

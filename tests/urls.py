@@ -44,6 +44,7 @@ urlpatterns = [
     path("twice/", views.twice),
     path("exempt/", csrf_exempt(views.echo)),
     path("database/", views.database),
+    path("transaction/", views.transaction_while_waiting),
     path("helper/", views.helper),
 ]
 

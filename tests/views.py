@@ -374,6 +374,18 @@ def database(request: HttpRequest) -> None:
 
 
 @require_websocket
+def transaction_while_waiting(request: HttpRequest) -> None:
+    websocket = request.websocket
+    User = get_user_model()
+    with transaction.atomic():
+        User.objects.create(username=websocket.wait())
+        websocket.send("created")
+        websocket.wait()
+        transaction.set_rollback(True)
+    websocket.send("rolled back")
+
+
+@require_websocket
 def helper(request: HttpRequest) -> HttpResponse:
     """Another greenlet touches the conversation; what the view returns is void."""
     gevent.spawn(request.websocket.send, "from a helper").join()
