@@ -28,7 +28,7 @@ from django.utils.decorators import method_decorator
 from django.views import View
 from greenlet import greenlet
 
-from dwebsocket import accept_websocket, require_websocket
+from dwebsocket import accept_websocket, require_websocket, stats
 from dwebsocket.exceptions import ConnectionClosed
 from dwebsocket.registry import registry
 
@@ -55,6 +55,7 @@ def status(request: HttpRequest) -> HttpResponse:
     data = {
         **_counters,
         "connections": registry.open,
+        "stats": stats(),
         "events": _events,
         "greenlets": sum(
             isinstance(thing, greenlet) and not thing.dead for thing in gc.get_objects()
