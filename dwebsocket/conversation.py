@@ -58,6 +58,9 @@ class _ViewGreenlet(greenlet):
 
     __slots__ = ()
 
+    #: See ``apps``; here so that ``transport`` finds it without searching.
+    before_wait: Callable[[], object] | None = None
+
     @property
     def loop(self) -> Any:
         return get_hub().loop

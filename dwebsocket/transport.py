@@ -74,7 +74,7 @@ class Transport(Stream):
     def _wait_for_message(self, timeout: float | None) -> bool:
         _before_wait()
         # It may have taken its time.
-        if self._inbox is not None or not self.is_open:
+        if self._inbox is not None or self.protocol.state is not _OPEN:
             return self._inbox is not None
         timer = None
         waiter: Waiter[Any] = Waiter(self._hub)
@@ -82,13 +82,14 @@ class Transport(Stream):
             timer = self._hub.loop.timer(max(timeout, 0.0))
             # The loop's clock stands still while a greenlet computes.
             timer.start(waiter.switch, None, update=True)
-        self._receivers.append(waiter)
+        receivers = self._receivers
+        receivers.append(waiter)
         try:
             waiter.get()
         finally:
             # It timed out, was killed, or a gevent.Timeout of the caller's.
-            if waiter in self._receivers:
-                self._receivers.remove(waiter)
+            if receivers and waiter in receivers:
+                receivers.remove(waiter)
             if timer is not None:
                 timer.close()
         return self._inbox is not None
