@@ -61,12 +61,12 @@ class Stream(Writer):
     __slots__ = (
         "__weakref__",
         "_buffer",
+        "_close_timeout",
         "_close_timer",
         "_inbox",
         "_inbox_size",
         "_is_half_closed",
         "_is_paused",
-        "_close_timeout",
         "_max_inbox_size",
         "_max_queue",
         "_on_end",
