@@ -98,7 +98,12 @@ class WebSocket:
         (``json.JSONDecodeError`` or ``UnicodeDecodeError``) if it isn't JSON.
         """
         message = self.wait(timeout)
-        return None if message is None else json.loads(message)
+        if message is None:
+            return None
+        try:
+            return json.loads(message)
+        except RecursionError as exc:
+            raise ValueError("the JSON is nested too deeply") from exc
 
     def read(self, fallback: Any = None) -> Any:
         """Return the next message if there is one, else ``fallback``, at once."""

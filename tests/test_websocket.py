@@ -204,7 +204,9 @@ def test_wait_json_in_vain(talk: Conversation, websocket: WebSocket) -> None:
     assert websocket.is_closed()
 
 
-@pytest.mark.parametrize("message", ["", "{", "a", b"", b"\xff", b'"\xff"'])
+@pytest.mark.parametrize(
+    "message", ["", "{", "a", b"", b"\xff", b'"\xff"', "[" * 100_000]
+)
 def test_not_json(talk: Conversation, websocket: WebSocket, message: Any) -> None:
     talk.peer.send(message, "[]")
     with pytest.raises(ValueError):
