@@ -231,9 +231,11 @@ def _split_origin(origin: str) -> tuple[str, str, int | None] | None:
     except ValueError:
         return None
     # RFC 6454 section 6.2: scheme, host and port are all that an origin has;
-    # urlsplit takes user names and more, and drops line breaks silently.
+    # urlsplit takes user names and more, and drops line breaks silently; before
+    # Python 3.11.4 it takes any name in brackets for an IPv6 address.
     if (
         not parts.hostname
+        or ("[" in parts.netloc and ":" not in parts.hostname)
         or "@" in parts.netloc
         or origin != f"{parts.scheme}://{parts.netloc}"
     ):

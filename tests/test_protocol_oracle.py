@@ -675,7 +675,7 @@ def test_frames_are_understood(
         data = bytes(event.data)
         understood.append(data.decode() if event.opcode == TEXT else data)
     assert understood == sent
-    assert last_ping == websockets_frames.Frame(websockets_frames.PING, ping)
+    assert last_ping == websockets_frames.Frame(websockets_frames.Opcode.PING, ping)
     assert client.close_rcvd == websockets_frames.Close(code or 1005, reason)
 
     # The client's answers come back masked.
