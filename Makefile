@@ -2,16 +2,21 @@
 # make serve   the same under gunicorn with our worker (PORT=, WORKERS=, WEBSOCKET_*=)
 # make test    lint, types and all tests
 # make format  what lint asks for
+# make fuzz    look for faults (TARGET=protocol, frames, handshake or deflate, SECONDS=)
 
 PYTHON ?= python3
 PORT ?= 8000
+TARGET ?= protocol
+SECONDS ?= 600
 WORKERS ?= 1
 VENV ?= .venv
 BIN = $(VENV)/bin
-SOURCES = dwebsocket example_project tests
+SOURCES = benchmarks dwebsocket example_project setup.py tests
+# What runs compiled, and is tested from its source as well.
+HOT_PATH = frames protocol transport compiled
 RUFF = --target-version py310 --line-length 88 --exclude tests/readme_views.py
 
-.PHONY: demo serve test lint format packages clean
+.PHONY: demo serve test lint format fuzz packages clean
 
 demo: $(VENV)/.example
 	cd example_project && $(abspath $(BIN))/python manage.py migrate --verbosity 0
@@ -25,6 +30,7 @@ serve: $(VENV)/.example
 
 test: packages lint
 	$(BIN)/python -m pytest $(PYTEST)
+	DWEBSOCKET_PURE=1 $(BIN)/python -m pytest -q $(HOT_PATH:%=tests/test_%.py)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check $(RUFF) --select E,F,W,I,UP,B $(SOURCES)
@@ -35,9 +41,15 @@ format: $(VENV)/.test
 	$(BIN)/ruff check $(RUFF) --select E,F,W,I,UP,B --fix $(SOURCES)
 	$(BIN)/ruff format $(RUFF) $(SOURCES)
 
+# What is learned is kept in build/, so that the next run starts from there.
+fuzz: $(VENV)/.test
+	mkdir -p build/fuzz/$(TARGET)
+	$(BIN)/python -m tests.fuzz $(TARGET) build/fuzz/$(TARGET) -max_len=1000 \
+		-max_total_time=$(SECONDS) -artifact_prefix=build/fuzz/
+
 # Servers that the tests start.  Elsewhere than on Debian as root, the tests that
 # need a missing one say how to install it.
-PACKAGES = chromium chromium-driver nginx-light openssl postgresql
+PACKAGES = chromium chromium-driver nginx-light node-ws openssl postgresql
 packages:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 		! dpkg -s $(PACKAGES) >/dev/null 2>&1; then \
@@ -49,10 +61,12 @@ packages:
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.%: setup.cfg pyproject.toml | $(VENV)/bin/python
+COMPILED = $(wildcard dwebsocket/*.pxd)
+$(VENV)/.%: setup.cfg setup.py pyproject.toml $(COMPILED) $(COMPILED:.pxd=.py) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"
 	touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info example_project/db.sqlite3
+	rm -f dwebsocket/*.so
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -7,7 +7,10 @@ see unpatched.
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, SourceFileLoader
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
         UnsupportedServer,
         WebSocketError,
     )
+    from .frames import is_compiled
     from .websocket import WebSocket
 
 __version__ = "1.0.dev0"
@@ -35,6 +39,7 @@ __all__ = [
     "WebSocket",
     "WebSocketError",
     "accept_websocket",
+    "is_compiled",
     "require_websocket",
     "stats",
 ]
@@ -42,8 +47,16 @@ __all__ = [
 _MODULES = {
     "WebSocket": "websocket",
     "accept_websocket": "decorators",
+    "is_compiled": "frames",
     "require_websocket": "decorators",
 }
+
+if os.environ.get("DWEBSOCKET_PURE"):
+    # See only the source of the modules, not what is compiled of it.
+    for _path in __path__:
+        sys.path_importer_cache[_path] = FileFinder(
+            _path, (SourceFileLoader, SOURCE_SUFFIXES)
+        )
 
 
 def stats() -> dict[str, Any]:
@@ -51,7 +64,8 @@ def stats() -> dict[str, Any]:
 
     ``open`` (connections now), ``opened``, ``refused`` ({HTTP status: count}),
     ``closed`` ({close code: count}), ``messages_in``, ``messages_out``,
-    ``bytes_in``, ``bytes_out`` (of frames), ``outbox_bytes`` (waiting now).
+    ``bytes_in``, ``bytes_out`` (of frames), ``outbox_bytes`` (waiting now),
+    ``slow_consumers`` (closed with 1013).
     """
     from .registry import registry
 

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from operator import is_
+from typing import Any, NamedTuple
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.functional import empty
 
+from .deflate import Options
 from .limits import Limits
 
-__all__ = ["REMOVED_SETTINGS", "VIEW_OPTIONS", "Settings", "find_error", "settings"]
+__all__ = [
+    "REMOVED_SETTINGS",
+    "VIEW_OPTIONS",
+    "Settings",
+    "UpgradeSettings",
+    "find_error",
+    "settings",
+]
 
 #: Settings of dwebsocket 0.5 that have no meaning any more, and what to do.
 REMOVED_SETTINGS = {
@@ -22,11 +32,23 @@ REMOVED_SETTINGS = {
 }
 
 
+class UpgradeSettings(NamedTuple):
+    """The settings for an upgrade, as in ``Settings``."""
+
+    allowed_origins: Sequence[str] | str | None
+    subprotocols: Sequence[str]
+    max_connections: int | None
+    compression: Options | None
+    limits: Limits
+
+
 class Settings:
     """What applies to a request: a view's own options, else the settings."""
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         self._options = options or {}
+        self._found: list[Any] = []
+        self._upgrade: UpgradeSettings | None = None
 
     def _get(self, name: str, default: Any) -> Any:
         option = name.removeprefix("WEBSOCKET_").lower()
@@ -59,6 +81,14 @@ class Settings:
         return self._get("WEBSOCKET_MAX_CONNECTIONS", None)  # type: ignore[no-any-return]
 
     @property
+    def compression(self) -> Options | None:
+        """How messages are compressed, if the client can; None is not at all."""
+        value = self._get("WEBSOCKET_COMPRESSION", False)
+        if value == 0:
+            return None
+        return Options(**value) if isinstance(value, Mapping) else Options()
+
+    @property
     def limits(self) -> Limits:
         """What one connection may use."""
         return Limits(
@@ -69,6 +99,24 @@ class Settings:
             ping_interval=self._get("WEBSOCKET_PING_INTERVAL", 20),
             ping_timeout=self._get("WEBSOCKET_PING_TIMEOUT", 20),
         )
+
+    @property
+    def upgrade(self) -> UpgradeSettings:
+        """What an upgrade needs of them, checked only when a setting has changed."""
+        # Looking up what isn't set takes long in the lazy object.
+        loaded = django_settings._wrapped
+        source = django_settings if loaded is empty else loaded
+        found = [getattr(source, name, _UNSET) for name in _NAMES]
+        if self._upgrade is None or not all(map(is_, found, self._found)):
+            self._upgrade = UpgradeSettings(
+                self.allowed_origins,
+                self.subprotocols,
+                self.max_connections,
+                self.compression,
+                self.limits,
+            )
+            self._found = found
+        return self._upgrade
 
 
 settings = Settings()
@@ -85,6 +133,33 @@ def find_error(option: str, value: Any) -> str | None:
 
 def _check_bool(value: Any) -> str | None:
     return None if value in (True, False) else "must be True or False."
+
+
+def _check_compression(value: Any) -> str | None:
+    if value in (True, False):
+        return None
+    if not isinstance(value, Mapping):
+        return "must be True, False or a dictionary of options."
+    for name, option in value.items():
+        valid = _COMPRESSION_OPTIONS.get(name)
+        if valid is None:
+            known = ", ".join(_COMPRESSION_OPTIONS)
+            return f"has the unknown option {name!r}; there are {known}."
+        if not isinstance(option, int) or option not in valid:
+            return f"needs a number from {valid[0]} to {valid[-1]} for {name!r}."
+    return None
+
+
+#: What the fields of ``deflate.Options`` may be.
+_COMPRESSION_OPTIONS = {
+    "server_context_takeover": range(False, True + 1),
+    "client_context_takeover": range(False, True + 1),
+    "server_max_window_bits": range(9, 16),
+    "client_max_window_bits": range(9, 16),
+    "threshold": range(2**31),
+    "level": range(1, 10),
+    "memory_level": range(1, 10),
+}
 
 
 def _check_count(value: Any) -> str | None:
@@ -132,6 +207,7 @@ _VALIDATORS: dict[str, Callable[[Any], str | None]] = {
     "accept_all": _check_bool,
     "allowed_origins": _check_origins,
     "close_timeout": _check_seconds,
+    "compression": _check_compression,
     "max_connections": _check_count,
     "max_message_size": _check_count,
     "max_queue": _check_count,
@@ -143,3 +219,6 @@ _VALIDATORS: dict[str, Callable[[Any], str | None]] = {
 
 #: Options that a decorator takes to override the setting for its view.
 VIEW_OPTIONS = frozenset(_VALIDATORS) - {"accept_all", "max_connections"}
+
+_NAMES = [f"WEBSOCKET_{option.upper()}" for option in _VALIDATORS]
+_UNSET = object()

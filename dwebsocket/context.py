@@ -7,42 +7,72 @@ them, which under gevent is the greenlet.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from contextvars import Context, ContextVar
+from functools import cache
+from typing import Any
 
 from django.conf import settings
 from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
 
-__all__ = ["RequestContext"]
+__all__ = ["Setter", "call_setters", "find_setters"]
+
+#: What has to be called in the new greenlet, and with what.
+Setter = tuple[Callable[[Any], object], Any]
 
 
-class RequestContext(NamedTuple):
-    """The values of one request."""
+def find_setters(context: Context) -> list[Setter]:
+    """Return what gives a new greenlet, with a copy of ``context``, our values.
 
-    language: str | None
-    zone: Any
-    urlconf: Any
-    prefix: str
+    ``context`` is that of this greenlet.  What isn't set here, or is what a new
+    greenlet has anyway, costs nothing there.
+    """
+    setters: list[Setter] = []
+    # Asking for what isn't set takes long.
+    if _may_hold(context, translation.deactivate_all):
+        setters.append((_set_language, translation.get_language()))
+    if _may_hold(context, _set_default_zone):
+        setters.append((_set_zone, timezone.get_current_timezone()))
+    urlconf = get_urlconf()
+    if urlconf is not None and urlconf != settings.ROOT_URLCONF:
+        setters.append((set_urlconf, urlconf))
+    prefix = get_script_prefix()
+    if prefix != "/":
+        setters.append((set_script_prefix, prefix))
+    return setters
 
-    @classmethod
-    def current(cls) -> RequestContext:
-        """Return the values of this greenlet."""
-        return cls(
-            translation.get_language(),
-            timezone.get_current_timezone(),
-            get_urlconf(settings.ROOT_URLCONF),
-            get_script_prefix(),
-        )
 
-    def activate(self) -> None:
-        """Make them the values of this greenlet; what is the same costs nothing."""
-        if self.language is None:
-            translation.deactivate_all()
-        elif self.language != translation.get_language():
-            translation.activate(self.language)
-        if self.zone != timezone.get_current_timezone():
-            timezone.activate(self.zone)
-        if self.urlconf != get_urlconf(settings.ROOT_URLCONF):
-            set_urlconf(self.urlconf)
-        if self.prefix != get_script_prefix():
-            set_script_prefix(self.prefix)
+def call_setters(setters: list[Setter]) -> None:
+    """Set the values in the new greenlet."""
+    for setter, value in setters:
+        setter(value)
+
+
+def _set_language(language: str | None) -> None:
+    if language is None:
+        translation.deactivate_all()
+    elif language != translation.get_language():
+        translation.activate(language)
+
+
+def _set_zone(zone: Any) -> None:
+    if zone != timezone.get_current_timezone():
+        timezone.activate(zone)
+
+
+def _set_default_zone() -> None:
+    timezone.activate(timezone.get_default_timezone())
+
+
+def _may_hold(context: Context, setter: Callable[[], None]) -> bool:
+    """Tell whether what ``setter`` sets may be set in a context."""
+    variables = _find_variables(setter)
+    return not variables or any(variable in context for variable in variables)
+
+
+@cache
+def _find_variables(setter: Callable[[], None]) -> tuple[ContextVar[Any], ...]:
+    context = Context()
+    context.run(setter)
+    return tuple(context)

@@ -7,7 +7,6 @@ ended, they are counted and logged, and ``websocket_closed`` is sent.
 
 from __future__ import annotations
 
-import io
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -23,12 +22,14 @@ from gevent.hub import Waiter
 from greenlet import greenlet
 
 from . import handshake
-from .context import RequestContext
+from .context import Setter, call_setters, find_setters
+from .deflate import Deflate
 from .exceptions import ConnectionClosed, WebSocketError
 from .frames import CloseCode
 from .limits import Limits
 from .protocol import Message
-from .registry import registry
+from .registry import Scope, registry
+from .request import trim_request
 from .signals import websocket_closed, websocket_message, websocket_opened
 from .transport import Transport
 from .websocket import WebSocket
@@ -39,18 +40,6 @@ logger = logging.getLogger("dwebsocket")
 
 #: The decision to accept.
 ACCEPTED = object()
-
-#: environ entries that belong to the HTTP request and hold on to the server.
-_HTTP_ONLY = (
-    "dwebsocket.handover",
-    "gunicorn.sock",
-    "gunicorn.socket",
-    "wsgi.early_hints",
-    "wsgi.errors",
-    "wsgi.file_wrapper",
-    "wsgi.input",
-    "wsgi.websocket",
-)
 
 
 class _ViewGreenlet(greenlet):
@@ -69,7 +58,8 @@ class _ViewGreenlet(greenlet):
 class Conversation:
     """One view and its connection, from the request on.
 
-    ``offered`` are the client's subprotocols.
+    ``offered`` are the client's subprotocols; ``extension`` is the one agreed on:
+    what the response says of it, and the thing itself; ``scope`` counts it.
     """
 
     __slots__ = (
@@ -82,9 +72,11 @@ class Conversation:
         "_outcome",
         "_ready",
         "_request",
+        "_scope",
         "_started_at",
         "_transport",
         "_websocket",
+        "extension",
         "headers",
     )
 
@@ -94,11 +86,15 @@ class Conversation:
         websocket: WebSocket,
         offered: list[str],
         limits: Limits,
+        extension: tuple[str, Deflate] | None = None,
+        scope: Scope = registry,
     ) -> None:
         self._request = request
         self._websocket = websocket
         self._offered = offered
         self._limits = limits
+        self._scope = scope
+        self.extension = extension
         #: Headers of the 101 response that are the view's own.
         self.headers: list[tuple[str, str]] = []
         self._outcome: Any = None
@@ -123,11 +119,11 @@ class Conversation:
         self._decided = Waiter(hub)
         self._websocket._opener = self
         self._is_view_running = True
-        registry.enter()
+        self._scope.enter()
         greenlet = _ViewGreenlet(self._run_view, hub)
-        greenlet.gr_context = copy_context()
+        greenlet.gr_context = context = copy_context()
         hub.loop.run_callback(
-            greenlet.switch, view, args, kwargs, RequestContext.current()
+            greenlet.switch, view, args, kwargs, find_setters(context)
         )
         try:
             self._decided.get()
@@ -149,14 +145,18 @@ class Conversation:
 
     def start(self, sock: Any, received: bytes, *, owns_socket: bool) -> None:
         """Start the conversation on a connected socket."""
-        _forget_http(self._request)
+        trim_request(self._request)
         self._transport = Transport(
             sock,
             self._limits,
             owns_socket=owns_socket,
             on_end=self._on_transport_end,
+            deflate=None if self.extension is None else self.extension[1],
         )
+        del self._limits
+        self.extension = None
         self._is_connected = True
+        self._scope.add(self._transport)
         self._started_at = time.monotonic()
         registry.opened += 1
         if websocket_message.has_listeners(WebSocket):
@@ -164,7 +164,7 @@ class Conversation:
         self._transport.start(received)
         if not self._is_view_running:
             # It was killed meanwhile.
-            registry.enter()
+            self._scope.enter()
             self._transport.close(CloseCode.GOING_AWAY)
         self._set_ready()
 
@@ -200,6 +200,7 @@ class Conversation:
                     raise ValueError(f"the client doesn't offer {subprotocol!r}")
                 self._websocket.subprotocol = subprotocol
             self.headers = checked
+            del self._offered
             self._ready = Event()
             self._decide(ACCEPTED)
             transport = self._wait_until_open()
@@ -231,12 +232,12 @@ class Conversation:
         view: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        context: RequestContext,
+        setters: list[Setter],
     ) -> None:
         code = CloseCode.NORMAL_CLOSURE
         try:
-            context.activate()
-            del context  # a view may go on for days
+            call_setters(setters)
+            del setters  # a view may go on for days
             response = view(self._request, *args, **kwargs)
             if self._outcome is None:
                 if response is None:
@@ -247,7 +248,7 @@ class Conversation:
             if self._outcome is None:
                 self._decide(exc)
             else:
-                logger.debug("the view ended: %s", exc)
+                logger.debug("the view ended: %s", _on_one_line(str(exc)))
         except GreenletExit as exc:
             code = CloseCode.GOING_AWAY
             if self._outcome is None:
@@ -267,7 +268,7 @@ class Conversation:
         request = self._request
         logger.exception(
             "Internal error in the WebSocket view of %s",
-            request.path,
+            _on_one_line(request.path),
             extra={"request": request},
         )
         got_request_exception.send(sender=None, request=request)
@@ -296,6 +297,8 @@ class Conversation:
 
     def _on_transport_end(self) -> None:
         self._is_connected = False
+        assert self._transport is not None
+        self._scope.discard(self._transport)
         self._on_end()
 
     def _on_end(self) -> None:
@@ -339,7 +342,7 @@ class Conversation:
         logger.info(
             "%s closed by %s with %d after %.1f s, user %s, "
             "in %d messages %d bytes, out %d messages %d bytes",
-            self._request.path,
+            _on_one_line(self._request.path),
             transport.protocol.closed_by,
             code,
             duration,
@@ -351,18 +354,16 @@ class Conversation:
         )
 
     def _leave(self) -> None:
-        registry.leave()
+        self._scope.leave()
         if self._ended is not None:
             self._ended.set()
+
+
+def _on_one_line(text: str) -> str:
+    """Return what a client sent with nothing in it that a log could obey."""
+    return text.encode("unicode_escape").decode("ascii")
 
 
 def _close_databases() -> None:
     for connection in connections.all(initialized_only=True):
         connection.close()
-
-
-def _forget_http(request: HttpRequest) -> None:
-    """Let go of what only HTTP needed, while the view keeps the request."""
-    for name in _HTTP_ONLY:
-        request.META.pop(name, None)
-    request._stream = io.BytesIO()

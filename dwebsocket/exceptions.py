@@ -59,7 +59,7 @@ class ProtocolError(WebSocketError):
 
 
 class InvalidPayload(ProtocolError):
-    """A text message or close reason isn't UTF-8 (RFC 6455 section 8.1)."""
+    """Text isn't UTF-8 (RFC 6455 section 8.1) or compressed data isn't valid."""
 
     close_code = 1007
 

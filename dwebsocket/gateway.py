@@ -20,15 +20,25 @@ from typing import Any, Protocol
 
 import gevent.socket
 from gevent import monkey
-from gevent.ssl import SSLSocket, SSLWantReadError
+from gevent.ssl import SSLSocket
 
 from .exceptions import UnsupportedServer
 from .frames import CloseCode, Opcode, encode_close, encode_frame
 
-__all__ = ["HANDOVER", "Gateway", "Handover", "Switch", "find_gateway", "take_socket"]
+__all__ = [
+    "HANDOVER",
+    "SCOPE",
+    "Gateway",
+    "Handover",
+    "Switch",
+    "find_gateway",
+    "take_socket",
+]
 
 #: environ key by which our servers offer to hand the socket over.
 HANDOVER = "dwebsocket.handover"
+#: environ key for the registry's scope that a server drains when it stops.
+SCOPE = "dwebsocket.scope"
 
 _RECOMMENDED = (
     "Use gunicorn -k dwebsocket.workers.WebSocketWorker, or manage.py runserver with "
@@ -199,7 +209,8 @@ def take_socket(sock: Any) -> RawSocket:
 
     The plain one has no event objects of its own and is closed by nobody else.
     """
-    family, type_, proto = sock.family, sock.type, sock.proto
+    plain = sock._sock  # its attributes are numbers, not enums
+    family, type_, proto = plain.family, plain.type, plain.proto
     raw = RawSocket(family, type_, proto, fileno=sock.detach())
     raw.setblocking(False)
     return raw
@@ -211,7 +222,8 @@ def read_buffered(sock: Any, rfile: Any) -> bytes:
     sock.settimeout(0.0)
     try:
         return rfile.read1() or b""
-    except SSLWantReadError:
+    except OSError:
+        # It would block, or the connection was lost, which its reader will see.
         return b""
     finally:
         sock.settimeout(timeout)

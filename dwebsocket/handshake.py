@@ -7,7 +7,6 @@ and gives the headers of the 101 response.  Standard library only.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,6 +41,8 @@ _token = re.compile(_TOKEN)
 _extension_parameter = re.compile(
     rf'[ \t]*;[ \t]*({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|"({_TOKEN})"))?'
 )
+# "a base64-encoded value that, when decoded, is 16 bytes in length" (section 4.2.1)
+_key = re.compile(r"[0-9A-Za-z+/]{22}==")
 _http_version = re.compile(r"HTTP/([0-9])(?:\.([0-9]))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -83,11 +84,14 @@ def check_request(environ: Environ) -> None:
     if not environ.get("HTTP_HOST"):
         raise HandshakeError("The Host header is missing.")
     # What a body would mean here, no RFC says; read as frames by one side and
-    # as a body by the other, it would smuggle data past a proxy.
+    # as a body by the other, it would smuggle data past a proxy.  Where it ends,
+    # and another request starts, they may differ about too.
     if environ.get("CONTENT_LENGTH") not in (None, "", "0") or environ.get(
         "HTTP_TRANSFER_ENCODING"
     ):
-        raise HandshakeError("A WebSocket request has no body.")
+        raise HandshakeError(
+            "A WebSocket request has no body.", headers={"Connection": "close"}
+        )
     version = environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip(" \t")
     if version != _VERSION:
         # Section 4.4.
@@ -100,23 +104,23 @@ def check_request(environ: Environ) -> None:
                 "Connection": "Upgrade",
             },
         )
-    accept_key(environ)
+    _parse_key(environ)
     parse_subprotocols(environ)
     parse_extensions(environ)
 
 
 def accept_key(environ: Environ) -> str:
     """Return the value of Sec-WebSocket-Accept, section 4.2.2."""
-    key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip(" \t")
-    # "a base64-encoded value that, when decoded, is 16 bytes in length"
-    try:
-        is_valid = len(key) == 24 and len(base64.b64decode(key, validate=True)) == 16
-    except (binascii.Error, ValueError):
-        is_valid = False
-    if not is_valid:
-        raise HandshakeError("Sec-WebSocket-Key isn't 16 bytes in base64.")
+    key = _parse_key(environ)
     digest = hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()
     return base64.b64encode(digest).decode()
+
+
+def _parse_key(environ: Environ) -> str:
+    key: str = environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip(" \t")
+    if not _key.fullmatch(key):
+        raise HandshakeError("Sec-WebSocket-Key isn't 16 bytes in base64.")
+    return key
 
 
 def parse_subprotocols(environ: Environ) -> list[str]:
@@ -246,6 +250,9 @@ def _split_origin(origin: str) -> tuple[str, str, int | None] | None:
 
 
 def _is_own_origin(origin: str, host: str, is_secure: bool) -> bool:
+    # As browsers write it.
+    if origin == f"https://{host}" or (not is_secure and origin == f"http://{host}"):
+        return True
     own = _split_origin(origin)
     # TLS may end at a proxy that doesn't tell: then the scheme is the origin's.
     # Other schemes are apps and extensions, whatever they call their host.

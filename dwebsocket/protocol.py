@@ -14,12 +14,13 @@ Standard library only: no Django, no gevent, no sockets.
 
 from __future__ import annotations
 
-import codecs
 import enum
+import sys
 
-from .exceptions import InvalidPayload, MessageTooBig, ProtocolError
+from .deflate import Deflate
+from .encoder import RSV1, Encoder
+from .exceptions import ProtocolError
 from .frames import (
-    MAX_CONTROL_PAYLOAD,
     Buffer,
     CloseCode,
     Opcode,
@@ -28,15 +29,11 @@ from .frames import (
     encode_frame,
     parse_close,
     parse_header,
-    unmask_short,
+    unmask,
 )
+from .message import LONG, IncomingMessage, Message, decode_text
 
 __all__ = ["Message", "Protocol", "State"]
-
-#: Text arrives as str, binary as bytes.
-Message = str | bytes
-
-_new_decoder = codecs.getincrementaldecoder("utf-8")
 
 
 class State(enum.IntEnum):
@@ -53,11 +50,12 @@ class State(enum.IntEnum):
 _OPEN = State.OPEN
 
 
-class Protocol:
+class Protocol(Encoder):
     """State of one connection after its opening handshake.
 
-    ``max_message_size`` is in bytes of payload, all fragments together; None
-    means no limit.
+    ``max_message_size`` is in bytes of payload, all fragments together and, if
+    compressed, inflated; None means no limit.  ``deflate`` is the extension
+    permessage-deflate, if agreed on.
 
     Attributes to read:
 
@@ -69,32 +67,38 @@ class Protocol:
     * ``closed_by``: "client" or "server", whose close frame was first, "nobody"
       when the connection was lost without one; "" while it is open
     * ``pong``: payload of the last pong received, None after it was taken
+    * ``is_held``: the messages inflated so far are as long as one may be; call
+      ``receive_data`` with what comes, or b"", when they are taken
     """
 
     __slots__ = (
         "_control",
-        "_decoder",
         "_fin",
-        "_header",
+        "_inflated_size",
         "_mask",
-        "_message_opcode",
+        "_max_message_size",
+        "_message",
         "_opcode",
-        "_parts",
         "_remaining",
-        "_size",
+        "_unparsed",
         "close_code",
         "close_reason",
         "close_received",
         "close_sent",
         "closed_by",
-        "max_message_size",
+        "is_held",
         "pong",
         "replies",
         "state",
     )
 
-    def __init__(self, *, max_message_size: int | None = None) -> None:
-        self.max_message_size = max_message_size
+    def __init__(
+        self, *, max_message_size: int | None = None, deflate: Deflate | None = None
+    ) -> None:
+        super().__init__(deflate)
+        self._max_message_size = (
+            sys.maxsize if max_message_size is None else max_message_size
+        )
         self.state = State.OPEN
         self.replies: list[bytes] = []
         self.close_code: int | None = None
@@ -103,47 +107,22 @@ class Protocol:
         self.close_received = False
         self.closed_by = ""
         self.pong: bytes | None = None
-        # The start of a header that isn't complete yet.
-        self._header = b""
+        self.is_held = False
+        # The start of a header that isn't complete yet, or all that comes after
+        # the message at which this is held.
+        self._unparsed = b""
         # The frame whose payload is arriving.
         self._opcode = 0
         self._fin = False
         self._mask = b""
         self._remaining = 0
         self._control: bytearray | None = None
-        # The message that is arriving: its opcode (0: none), bytes so far, text
-        # or bytes so far.
-        self._message_opcode = 0
-        self._size = 0
-        self._parts: list[str] | bytearray | None = None
-        self._decoder: codecs.IncrementalDecoder | None = None
+        # The message whose frames are arriving.
+        self._message: IncomingMessage | None = None
+        # By the messages of this call.
+        self._inflated_size = 0
 
     # Sending
-
-    def encode_message(self, message: str | Buffer) -> bytes:
-        """Return the frame of a message: text for str, binary for bytes-like.
-
-        Raises TypeError for anything else, ValueError for a str that has no
-        UTF-8 form (lone surrogates).
-        """
-        if isinstance(message, str):
-            return encode_frame(1, message.encode())
-        if isinstance(message, bytes):
-            return encode_frame(2, message)
-        if isinstance(message, (bytearray, memoryview)):
-            return encode_frame(2, bytes(message))
-        raise TypeError(f"a message is str or bytes-like, not {type(message).__name__}")
-
-    def encode_ping(self, payload: Buffer = b"") -> bytes:
-        """Return a ping frame.  Raises ValueError above 125 bytes of payload."""
-        if not isinstance(payload, (bytes, bytearray, memoryview)):
-            raise TypeError(
-                f"a ping payload is bytes-like, not {type(payload).__name__}"
-            )
-        payload = bytes(payload)
-        if len(payload) > MAX_CONTROL_PAYLOAD:
-            raise ValueError("ping payload is longer than 125 bytes")
-        return encode_frame(Opcode.PING, payload)
 
     def start_close(self, code: int | None = 1000, reason: str = "") -> bytes:
         """Start the closing handshake (section 7.1.2); return the close frame.
@@ -164,22 +143,61 @@ class Protocol:
     def receive_data(self, data: Buffer) -> list[Message]:
         """Take bytes of the peer; return the messages that they complete.
 
-        ``data`` may be cut anywhere and isn't kept.  Look at ``replies``,
-        ``pong`` and ``state`` afterwards.  Never raises: a fault of the peer
-        fails the connection.
+        ``data`` may be cut anywhere.  Look at ``replies``, ``pong``, ``is_held``
+        and ``state`` afterwards.  Never raises: a fault of the peer fails the
+        connection.
         """
         messages: list[Message] = []
+        octets = data if type(data) is bytes else bytes(data)
         try:
             if self.state is _OPEN:
-                if not (self._remaining or self._message_opcode or self._header):
-                    data = self._parse_short(data, messages)
-                    if not data:
+                if not (self._remaining or self._message or self._unparsed):
+                    octets = self._parse_whole(octets, messages)
+                    if not octets:
                         return messages
             elif self.state is State.CLOSED:
                 return messages
-            self._parse(data, messages)
+            self._parse(octets, messages)
         except ProtocolError as exc:
             self._fail(exc)
+        return messages
+
+    def get_buffer(self) -> memoryview | None:
+        """Return room for what comes next, if that is the rest of a long payload.
+
+        After the bytes were put there call ``buffer_filled``, and ``receive_data``
+        where this returns None.
+        """
+        incoming = self._message
+        if (
+            self._remaining < LONG
+            or self.state is not _OPEN
+            or incoming is None
+            or incoming.is_compressed
+        ):
+            return None
+        return incoming.reserve(self._remaining)
+
+    def buffer_filled(self, size: int) -> list[Message]:
+        """Take ``size`` bytes that are in the buffer; otherwise like ``receive_data``.
+
+        The buffer must be released.
+        """
+        incoming = self._message
+        assert incoming is not None
+        messages: list[Message] = []
+        self._remaining -= size
+        is_last = self._fin and not self._remaining
+        try:
+            message = incoming.fill(size, self._mask, is_last)
+        except ProtocolError as exc:
+            self._fail(exc)
+            return messages
+        self._turn_mask(size)
+        if message is not None:
+            messages.append(message)
+        if is_last:
+            self._message = None
         return messages
 
     def receive_eof(self) -> None:
@@ -191,51 +209,58 @@ class Protocol:
         self._set_close(int(CloseCode.ABNORMAL_CLOSURE), "", "nobody")
         self._end()
 
-    def _parse_short(self, data: Buffer, messages: list[Message]) -> Buffer:
-        """Parse what nearly always comes: short messages, each in one whole frame.
+    def _parse_whole(self, data: bytes, messages: list[Message]) -> bytes:
+        """Parse what nearly always comes: messages in one frame each, all of it here.
 
         Returns what comes after them.
         """
-        limit = self.max_message_size
         position = 0
         end = len(data)
         while position + 6 <= end:
             first = data[position]
             length = data[position + 1] - 0x80
-            frame_end = position + 6 + length
-            if (
-                (first != 0x81 and first != 0x82)
-                or not 0 <= length < 126
-                or frame_end > end
-                or (limit is not None and length > limit)
-            ):
+            if (first != 0x81 and first != 0x82) or length < 0 or length == 127:
                 break
-            payload = unmask_short(data[position + 2 : frame_end], length)
-            messages.append(_decode(payload) if first == 0x81 else payload)
+            start = position + 2
+            if length == 126:
+                length = data[position + 2] << 8 | data[position + 3]
+                start = position + 4
+                if length < 126:
+                    break
+            frame_end = start + 4 + length
+            if frame_end > end or length > self._max_message_size:
+                break
+            payload = unmask(data, start, length)
+            messages.append(decode_text(payload) if first == 0x81 else payload)
             position = frame_end
+        if position == end:
+            return b""
         return data[position:] if position else data
 
-    def _parse(self, data: Buffer, messages: list[Message]) -> None:
-        if self._header:
-            data = self._header + bytes(data)
-            self._header = b""
+    def _parse(self, data: bytes, messages: list[Message]) -> None:
+        if self._unparsed:
+            data = self._unparsed + data
+            self._unparsed = b""
+        self.is_held = False
+        self._inflated_size = 0
         position = 0
         end = len(data)
         while position < end:
             if not self._remaining:
+                if self.is_held:
+                    self._unparsed = data[position:]
+                    return
                 header = parse_header(data, position)
                 if header is None:
-                    self._header = bytes(data[position:])
+                    self._unparsed = data[position:]
                     return
                 position = self._start_frame(*header)
             taken = min(self._remaining, end - position)
             if taken:
-                payload = apply_mask(data[position : position + taken], self._mask)
+                payload = apply_mask(data, self._mask, position, position + taken)
                 position += taken
                 self._remaining -= taken
-                turn = taken & 3
-                if turn:
-                    self._mask = self._mask[turn:] + self._mask[:turn]
+                self._turn_mask(taken)
             else:
                 payload = b""
             if self._opcode >= 8:
@@ -244,30 +269,40 @@ class Protocol:
                     return
             else:
                 self._receive_payload(payload, messages)
+        self.is_held = False
+
+    def _turn_mask(self, size: int) -> None:
+        turn = size & 3
+        if turn:
+            self._mask = self._mask[turn:] + self._mask[:turn]
 
     def _start_frame(
         self, first: int, opcode: int, length: int, mask: bytes, position: int
     ) -> int:
         # Section 5.2: "MUST be 0 unless an extension is negotiated that defines
-        # meanings for non-zero values."
-        if first & 0x70:
+        # meanings for non-zero values."  RFC 7692 section 6.1: of a message's
+        # frames, RSV1 is set in the first only.
+        is_compressed = first & 0x70 == RSV1 and self._deflate is not None
+        if first & 0x70 and not (is_compressed and opcode in (1, 2)):
             raise ProtocolError("reserved bits are set")
         if opcode < 8:
             # Section 5.4: fragments of one message follow each other, only
             # control frames may come between them.
-            if opcode == Opcode.CONTINUATION:
-                if not self._message_opcode:
+            message = self._message
+            if opcode == 0:
+                if message is None:
                     raise ProtocolError("continuation of no message")
-            elif self._message_opcode:
+            elif message is not None:
                 raise ProtocolError("new message inside a fragmented one")
             else:
-                self._message_opcode = opcode
-                self._size = 0
-            self._size += length
-            if self.max_message_size is not None and self._size > self.max_message_size:
-                raise MessageTooBig(
-                    f"message is longer than {self.max_message_size} bytes"
+                inflater = None
+                if is_compressed:
+                    assert self._deflate is not None
+                    inflater = self._deflate.start_message()
+                message = self._message = IncomingMessage(
+                    opcode, self._max_message_size, inflater
                 )
+            message.announce(length)
         self._opcode = opcode
         self._fin = bool(first & 0x80)
         self._mask = mask
@@ -275,35 +310,25 @@ class Protocol:
         return position
 
     def _receive_payload(self, payload: Buffer, messages: list[Message]) -> None:
-        """Add a piece of a data frame to the message, and end what is complete."""
+        """Add a piece of a data frame to its message, and end what is complete."""
+        incoming = self._message
+        assert incoming is not None
         is_last = self._fin and not self._remaining
-        if self._message_opcode == Opcode.TEXT:
-            if self._decoder is None:
-                if is_last:
-                    self._message_opcode = 0
-                    self._deliver(_decode(payload), messages)
-                    return
-                self._decoder = _new_decoder()
-                self._parts = []
-            assert isinstance(self._parts, list)
-            try:
-                text = self._decoder.decode(bytes(payload), is_last)
-            except UnicodeDecodeError as exc:
-                raise InvalidPayload("text isn't UTF-8") from exc
-            if text:
-                self._parts.append(text)
-            if is_last:
-                message: Message = "".join(self._parts)
-        else:
-            if self._parts is None:
-                self._parts = bytearray()
-            assert isinstance(self._parts, bytearray)
-            self._parts += payload
-            if is_last:
-                message = bytes(self._parts)
+        is_open = self.state is _OPEN
+        # What will be dropped isn't worth inflating.
+        if is_open or not incoming.is_compressed:
+            size = incoming.size
+            message = incoming.add(payload, is_last)
+            self._inflated_size += incoming.size - size
+            if message is not None and is_open:
+                messages.append(message)
+                # One read may hold a thousand messages that inflate to the limit.
+                self.is_held = (
+                    incoming.is_compressed
+                    and self._inflated_size >= self._max_message_size
+                )
         if is_last:
-            self._forget_message()
-            self._deliver(message, messages)
+            self._message = None
 
     def _receive_control(self, payload: Buffer) -> None:
         if self._remaining or self._control is not None:
@@ -339,10 +364,6 @@ class Protocol:
             self.close_sent = True
         self._end()
 
-    def _deliver(self, message: Message, messages: list[Message]) -> None:
-        if self.state is State.OPEN:
-            messages.append(message)
-
     # Ending
 
     def _fail(self, error: ProtocolError) -> None:
@@ -356,28 +377,14 @@ class Protocol:
 
     def _end(self) -> None:
         self.state = State.CLOSED
-        self._header = b""
+        self.is_held = False
+        self._unparsed = b""
         self._remaining = 0
         self._control = None
-        self._forget_message()
-
-    def _forget_message(self) -> None:
-        self._message_opcode = 0
-        self._parts = None
-        self._decoder = None
+        self._message = None
 
     def _set_close(self, code: int, reason: str, closed_by: str) -> None:
         if self.close_code is None:
             self.close_code = code
             self.close_reason = reason
             self.closed_by = closed_by
-
-
-def _decode(payload: Buffer) -> str:
-    try:
-        return str(payload, "utf-8")
-    except UnicodeDecodeError as exc:
-        # Section 8.1: "When an endpoint is to interpret a byte stream as UTF-8
-        # but finds that the byte stream is not, in fact, a valid UTF-8 stream,
-        # that endpoint MUST _Fail the WebSocket Connection_."
-        raise InvalidPayload("text isn't UTF-8") from exc

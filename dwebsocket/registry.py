@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from gevent import get_hub, sleep
 
-__all__ = ["Connection", "Heartbeat", "Registry", "registry"]
+__all__ = ["Connection", "Heartbeat", "Registry", "Scope", "ServerScope", "registry"]
 
 #: A connection is looked at this often in its interval and in its timeout.
 _LOOKS = 4
@@ -120,57 +120,22 @@ class Heartbeat:
                 connection.send_heartbeat()
 
 
-class Registry:
-    """All connections of this process."""
+class Scope:
+    """Views and their connections that end together."""
 
     def __init__(self) -> None:
-        self._heartbeats: dict[tuple[float | None, float | None], Heartbeat] = {}
         #: Views and connections that haven't ended.
         self.open = 0
         self.is_draining = False
-        #: Since the process started.
-        self.opened = 0
-        self.refused: Counter[int] = Counter()
-        self.closed: Counter[int] = Counter()
-        self._ended: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Any]:
-        for heartbeat in self._heartbeats.values():
-            yield from heartbeat
+        raise NotImplementedError
 
-    def heartbeat(self, interval: float | None, timeout: float | None) -> Heartbeat:
-        """Return the wheel for these times, in seconds."""
-        try:
-            return self._heartbeats[interval, timeout]
-        except KeyError:
-            heartbeat = self._heartbeats[interval, timeout] = Heartbeat(
-                interval, timeout
-            )
-            return heartbeat
+    def add(self, connection: Connection) -> None:
+        """A connection has been opened."""
 
-    def stats(self) -> dict[str, Any]:
-        """Return what ``dwebsocket.stats()`` does."""
-        totals = Counter(self._ended)
-        outbox_size = 0
-        for connection in self:
-            totals.update(_traffic(connection))
-            outbox_size += connection.outbox_size
-        return {
-            "open": self.open,
-            "opened": self.opened,
-            "refused": dict(self.refused),
-            "closed": dict(self.closed),
-            "messages_in": totals["messages_in"],
-            "messages_out": totals["messages_out"],
-            "bytes_in": totals["bytes_in"],
-            "bytes_out": totals["bytes_out"],
-            "outbox_bytes": outbox_size,
-        }
-
-    def note_end(self, connection: Connection, code: int) -> None:
-        """Count a connection that has ended."""
-        self.closed[code] += 1
-        self._ended.update(_traffic(connection))
+    def discard(self, connection: Connection) -> None:
+        """A connection has ended."""
 
     def enter(self) -> None:
         """A view for a connection starts."""
@@ -208,6 +173,59 @@ class Registry:
         return not self.open
 
 
+class Registry(Scope):
+    """All connections of this process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._heartbeats: dict[tuple[float | None, float | None], Heartbeat] = {}
+        #: Since the process started.
+        self.opened = 0
+        self.slow_consumers = 0
+        self.refused: Counter[int] = Counter()
+        self.closed: Counter[int] = Counter()
+        self._ended: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[Any]:
+        for heartbeat in self._heartbeats.values():
+            yield from heartbeat
+
+    def heartbeat(self, interval: float | None, timeout: float | None) -> Heartbeat:
+        """Return the wheel for these times, in seconds."""
+        try:
+            return self._heartbeats[interval, timeout]
+        except KeyError:
+            heartbeat = self._heartbeats[interval, timeout] = Heartbeat(
+                interval, timeout
+            )
+            return heartbeat
+
+    def stats(self) -> dict[str, Any]:
+        """Return what ``dwebsocket.stats()`` does."""
+        totals = Counter(self._ended)
+        outbox_size = 0
+        for connection in self:
+            totals.update(_traffic(connection))
+            outbox_size += connection.outbox_size
+        return {
+            "open": self.open,
+            "opened": self.opened,
+            "refused": dict(self.refused),
+            "closed": dict(self.closed),
+            "messages_in": totals["messages_in"],
+            "messages_out": totals["messages_out"],
+            "bytes_in": totals["bytes_in"],
+            "bytes_out": totals["bytes_out"],
+            "outbox_bytes": outbox_size,
+            "slow_consumers": self.slow_consumers,
+        }
+
+    def note_end(self, connection: Connection, code: int) -> None:
+        """Count a connection that has ended."""
+        self.closed[code] += 1
+        self._ended.update(_traffic(connection))
+
+
 def _traffic(connection: Connection) -> dict[str, int]:
     return {
         "messages_in": connection.messages_in,
@@ -218,3 +236,28 @@ def _traffic(connection: Connection) -> dict[str, int]:
 
 
 registry = Registry()
+
+
+class ServerScope(Scope):
+    """Those of one server, of which a process may have several."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._connections: set[Connection] = set()
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self._connections)
+
+    def add(self, connection: Connection) -> None:
+        self._connections.add(connection)
+
+    def discard(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+
+    def enter(self) -> None:
+        registry.enter()
+        super().enter()
+
+    def leave(self) -> None:
+        super().leave()
+        registry.leave()

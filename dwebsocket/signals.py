@@ -15,6 +15,6 @@ from django.dispatch import Signal
 
 __all__ = ["websocket_closed", "websocket_message", "websocket_opened"]
 
-websocket_opened = Signal()
-websocket_message = Signal()
-websocket_closed = Signal()
+websocket_opened = Signal(use_caching=True)
+websocket_message = Signal(use_caching=True)
+websocket_closed = Signal(use_caching=True)

@@ -3,11 +3,10 @@
 Theory of operation:
 
 * A read watcher, never stopped while reading is wanted, calls ``_on_readable``
-  in the hub.  All connections of a hub share one receive buffer, so an idle
-  connection owns none.
-* Complete messages go to the inbox; the hub then switches straight into the
-  greenlets that wait for them.  A full inbox stops the watcher: TCP holds the
-  peer back, nothing is dropped.
+  in the hub.
+* A complete message goes straight to the greenlet that waits for it, or to the
+  inbox.  A full inbox stops the watcher: TCP holds the peer back, nothing is
+  dropped.
 * What runs in the hub never blocks, never raises and never runs user code.
 * Closing is the hub's: ``close`` starts it and returns.
 
@@ -22,18 +21,19 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from gevent.hub import Waiter
+from greenlet import greenlet
 
-from .frames import Buffer
+from .deflate import Deflate
 from .limits import Limits
 from .protocol import Message, State
-from .writer import WouldBlock, Writer, unlimited
+from .syscalls import WouldBlock, receive, receive_into
+from .writer import Writer, unlimited
 
 __all__ = ["Stream"]
 
@@ -41,12 +41,6 @@ logger = logging.getLogger("dwebsocket")
 
 _OPEN = State.OPEN
 _READ = 1
-_RECEIVE_SIZE = 65536
-
-_receive_buffers: WeakKeyDictionary[Any, memoryview] = WeakKeyDictionary()
-
-
-def _nothing() -> None: ...
 
 
 class Stream(Writer):
@@ -60,7 +54,6 @@ class Stream(Writer):
 
     __slots__ = (
         "__weakref__",
-        "_buffer",
         "_close_timeout",
         "_close_timer",
         "_inbox",
@@ -88,13 +81,9 @@ class Stream(Writer):
         *,
         owns_socket: bool,
         on_end: Callable[[], object],
+        deflate: Deflate | None = None,
     ) -> None:
-        super().__init__(sock, limits)
-        hub = self._hub
-        buffer = _receive_buffers.get(hub)
-        if buffer is None:
-            buffer = _receive_buffers[hub] = memoryview(bytearray(_RECEIVE_SIZE))
-        self._buffer = buffer
+        super().__init__(sock, limits, deflate)
         self._owns_socket = owns_socket
         self._max_queue = unlimited(limits.max_queue)
         # In bytes, the longest message is allowed to fill the inbox alone.
@@ -109,9 +98,10 @@ class Stream(Writer):
         self._inbox_size = 0
         self._is_paused = False
         self._is_half_closed = False
-        self._receivers: list[Waiter[Any]] = []
+        # Greenlets that wait for a message.
+        self._receivers: list[greenlet] = []
         self._close_timer: Any = None
-        self._reader = hub.loop.io(sock.fileno(), _READ)
+        self._reader = self._hub.loop.io(sock.fileno(), _READ)
         #: Messages and bytes of frames received.
         self.messages_in = self.bytes_in = 0
         # For the registry.
@@ -192,24 +182,30 @@ class Stream(Writer):
 
     def _on_readable(self) -> None:
         # Once: a peer that sends all the time must not keep the hub from others.
-        if self._sock is None:
+        if self._sock is None or self._is_paused:
             return
         try:
             try:
-                size = self._sock.recv_into(self._buffer)
+                buffer = self.protocol.get_buffer()
+                if buffer is not None:
+                    data = None
+                    size = receive_into(self._sock, buffer)
+                else:
+                    data = receive(self._sock, self._fd)
+                    size = len(data)
             except WouldBlock:
                 return
             except OSError:
                 size = 0
             if size:
-                self._receive(self._buffer[:size])
+                self._receive(data, size)
             else:
                 self._on_lost()
         except Exception:
             self._on_error()
 
     def _start_reading(self, received: bytes = b"") -> None:
-        if self._sock is None:
+        if self._sock is None or self._is_paused:
             return
         self._reader.start(self._on_readable)
         if self._is_tls:
@@ -217,51 +213,75 @@ class Stream(Writer):
             # the rest of a record; reading leaves none, a record being shorter
             # than the buffer.
             self._hub.loop.run_callback(self._on_readable)
-        if received:
+        if received or self.protocol.is_held:
             try:
-                self._receive(received)
+                self._receive(received, len(received))
             except Exception:
                 self._on_error()
 
-    def _receive(self, data: Buffer) -> None:
+    def _receive(self, data: bytes | None, size: int) -> None:
+        """Take what was received: ``data``, or what is in the protocol's buffer."""
         protocol = self.protocol
         self.heard_at = self._heartbeat.clock
-        self.bytes_in += len(data)
-        messages = protocol.receive_data(data)
+        self.bytes_in += size
+        if data is None:
+            messages = protocol.buffer_filled(size)
+        else:
+            messages = protocol.receive_data(data)
+        message: Message | None = None
         if messages:
             self.messages_in += len(messages)
-            inbox = self._inbox
-            if inbox is None:
-                inbox = self._inbox = deque(messages)
+            if len(messages) == 1 and self._receivers and self._inbox is None:
+                message = messages[0]
             else:
-                inbox.extend(messages)
-            for message in messages:
-                self._inbox_size += len(message)
-            if (
-                len(inbox) >= self._max_queue
-                or self._inbox_size >= self._max_inbox_size
-            ):
-                self._is_paused = True
-                self._reader.stop()
+                self._store(messages)
         if protocol.replies:
             self._reply()
         if protocol.pong is not None:
             self._on_pong()
+        if protocol.is_held and not self._is_paused:
+            # Parsed on when those who wait have had this.
+            self._pause()
+            self._hub.loop.run_callback(self._resume)
         if protocol.state is not _OPEN:
             self._on_closing()
-        if self._receivers:
+        # The last thing that a callback does: the greenlets run meanwhile.
+        if message is not None:
+            self._switch_to(self._receivers.pop(0), message)
+        elif self._receivers:
             self._wake_receivers()
 
+    def _store(self, messages: list[Message]) -> None:
+        inbox = self._inbox
+        if inbox is None:
+            inbox = self._inbox = deque(messages)
+        else:
+            inbox.extend(messages)
+        for message in messages:
+            self._inbox_size += len(message)
+        if len(inbox) >= self._max_queue or self._inbox_size >= self._max_inbox_size:
+            self._pause()
+
+    def _switch_to(self, receiver: greenlet, message: Message | None) -> None:
+        """Let a greenlet go on that is no longer in ``_receivers``."""
+        try:
+            receiver.switch(message)
+        except BaseException:
+            # It has ended with this; not ours.
+            self._hub.handle_error(receiver, *sys.exc_info())
+
     def _wake_receivers(self) -> None:
-        # The last thing that a callback does: the greenlets run meanwhile.
+        """Let go on whom there is a message for; all, when nothing will come."""
         receivers = self._receivers
-        while receivers and self._inbox is not None:
-            receivers.pop(0).switch(None)
+        while receivers and (
+            self._inbox is not None or self.protocol.state is not _OPEN
+        ):
+            self._switch_to(receivers.pop(0), None)
 
     def _wake_all_receivers(self) -> None:
-        for waiter in self._receivers:
-            self._hub.loop.run_callback(waiter.switch, None)
-        self._receivers.clear()
+        # Later, and only those who still wait then.
+        if self._receivers:
+            self._hub.loop.run_callback(self._wake_receivers)
 
     def _resume_below_limit(self) -> None:
         # Not at the limit, but well below: else each message would stop and
@@ -272,10 +292,18 @@ class Stream(Writer):
         ):
             self._resume()
 
+    def _pause(self) -> None:
+        self._is_paused = True
+        self._reader.stop()
+
     def _resume(self) -> None:
         if self._is_paused and self._sock is not None:
             self._is_paused = False
-            self._start_reading()
+            if self.protocol.is_held:
+                # In the hub; this may be a view's greenlet.
+                self._hub.loop.run_callback(self._start_reading)
+            else:
+                self._start_reading()
 
     def _reply(self) -> None:
         replies = self.protocol.replies
@@ -357,6 +385,7 @@ class Stream(Writer):
             self._close_timer.close()
             self._close_timer = None
         sock, self._sock = self._sock, None
+        self._fd = -1
         self._drop_outbox()
         self._wake_all_receivers()
         try:
@@ -367,4 +396,4 @@ class Stream(Writer):
         except OSError as exc:
             logger.debug("the socket was closed already: %s", exc)
         self._hub.loop.run_callback(self._on_end)
-        self._on_end = _nothing
+        self._on_end = int  # once

@@ -13,6 +13,10 @@ from .gateway import Gateway
 
 __all__ = ["SwitchingProtocols"]
 
+#: Headers of others that have no place in the response.
+_FINAL = frozenset(("connection", "transfer-encoding", "upgrade"))
+_FINAL_PREFIXES = ("content-", "sec-websocket-")
+
 
 class SwitchingProtocols(HttpResponse):
     """The 101 response, which the server's iteration turns into a connection."""
@@ -24,6 +28,7 @@ class SwitchingProtocols(HttpResponse):
         self._conversation = conversation
         self._gateway = gateway
         self._is_started = False
+        self._headers: list[tuple[str, str]] = []
         self._on_close: tuple[Any, bytes] | None = None
         self._accept_key = handshake.accept_key(conversation.request.META)
         for name, value in conversation.headers:
@@ -46,12 +51,14 @@ class SwitchingProtocols(HttpResponse):
         ]
         if self._conversation.subprotocol is not None:
             headers.append(("Sec-WebSocket-Protocol", self._conversation.subprotocol))
-        headers += (
-            (name, value)
-            for name, value in self.headers.items()
-            if not name.lower().startswith(("content-", "sec-websocket-"))
-            and name.lower() not in ("connection", "transfer-encoding", "upgrade")
-        )
+        extension = self._conversation.extension
+        if extension is not None:
+            headers.append(("Sec-WebSocket-Extensions", extension[0]))
+        for name, value in self.headers.items():
+            lower = name.lower()
+            if lower not in _FINAL and not lower.startswith(_FINAL_PREFIXES):
+                headers.append((name, value))
+        self._headers = headers
         return headers
 
     def __iter__(self) -> Iterator[bytes]:
@@ -67,7 +74,9 @@ class SwitchingProtocols(HttpResponse):
 
     def head(self) -> bytes:
         cookies = (("Set-Cookie", c.OutputString()) for c in self.cookies.values())
-        lines = [f"{name}: {value}\r\n" for name, value in (*self.items(), *cookies)]
+        # Django has just asked for them, to tell the server.
+        headers = self._headers or self.items()
+        lines = [f"{name}: {value}\r\n" for name, value in (*headers, *cookies)]
         head = f"HTTP/1.1 101 Switching Protocols\r\n{''.join(lines)}\r\n"
         return head.encode("latin-1")
 

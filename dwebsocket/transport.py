@@ -5,21 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from gevent.hub import Waiter, getcurrent
+from greenlet import greenlet
 
 from .exceptions import ConnectionClosed
 from .frames import Buffer, CloseCode
-from .protocol import Message, State
+from .message import LONG, Message
+from .protocol import State
+from .registry import registry
 from .stream import Stream
-from .writer import WouldBlock
+from .syscalls import send, send_long
 
 __all__ = ["Transport"]
 
 _OPEN = State.OPEN
 
+#: Past what the hub's own switch() does for others than the hub.
+_switch = greenlet.switch
 
-def _before_wait() -> None:
+
+def _before_wait(current: greenlet) -> None:
     # Set in a greenlet that has something to release before it is suspended.
-    release = getattr(getcurrent(), "before_wait", None)
+    release = getattr(current, "before_wait", None)
     if release is not None:
         release()
 
@@ -34,12 +40,14 @@ class Transport(Stream):
 
         None means: nothing came in time, or nothing will come any more.
         """
-        if self._inbox is None and not self._wait_for_message(timeout):
-            return None
-        inbox = self._inbox
-        assert inbox is not None
-        message = inbox.popleft()
-        if not inbox:
+        if self._inbox is None:
+            message = self._wait_for_message(timeout)
+            if message is not None:
+                return message
+            if self._inbox is None:
+                return None
+        message = self._inbox.popleft()
+        if not self._inbox:
             self._inbox = None
         self._inbox_size -= len(message)
         if self._is_paused:
@@ -56,13 +64,42 @@ class Transport(Stream):
         if protocol.state is not _OPEN:
             # Before a complaint about None, which wait() returns when closed.
             raise self._closed_error()
-        self._send(protocol.encode_message(message))
+        if self._outbox is not None:
+            # Encoded in the order in which they are sent: a compressed message
+            # may refer to those before it.
+            self._wait_for_drain()
+        if (
+            isinstance(message, (str, bytes))
+            and len(message) >= LONG
+            and not self._is_tls
+        ):
+            self._send_long(message)
+        else:
+            self._send(protocol.encode_message(message))
+        self.messages_out += 1
+
+    def send_nowait(self, message: str | Buffer) -> None:
+        """Send a message without waiting.
+
+        When more waits for the peer already than the outbox may hold, the peer is too
+        slow: the connection is closed with 1013, and ConnectionClosed is raised, as
+        for one that is closed.
+        """
+        if self.protocol.state is not _OPEN:
+            raise self._closed_error()
+        if self._outbox_size > self._send_buffer_size:
+            registry.slow_consumers += 1
+            self.close(CloseCode.TRY_AGAIN_LATER, "too slow")
+            raise self._closed_error()
+        self._queue(self.protocol.encode_message(message))
         self.messages_out += 1
 
     def ping(self, payload: Buffer = b"") -> None:
         """Send a ping; the pong sets ``latency``.  Raises like ``send``."""
         frame = self.protocol.encode_ping(payload)
         self._note_ping(bytes(payload))
+        if self._outbox is not None:
+            self._wait_for_drain()
         self._send(frame)
 
     def drop_inbox(self) -> None:
@@ -71,40 +108,45 @@ class Transport(Stream):
         self._inbox_size = 0
         self._resume()
 
-    def _wait_for_message(self, timeout: float | None) -> bool:
-        _before_wait()
+    def _wait_for_message(self, timeout: float | None) -> Message | None:
+        """Return a message that came, or None: look into the inbox."""
+        current = getcurrent()
+        _before_wait(current)
         # It may have taken its time.
         if self._inbox is not None or self.protocol.state is not _OPEN:
-            return self._inbox is not None
+            return None
+        hub = self._hub
+        if current is hub:
+            hub.switch_out()  # raises
         timer = None
-        waiter: Waiter[Any] = Waiter(self._hub)
         if timeout is not None:
-            timer = self._hub.loop.timer(max(timeout, 0.0))
+            timer = hub.loop.timer(max(timeout, 0.0))
             # The loop's clock stands still while a greenlet computes.
-            timer.start(waiter.switch, None, update=True)
-        receivers = self._receivers
-        receivers.append(waiter)
+            timer.start(self._on_receive_timeout, current, update=True)
+        self._receivers.append(current)
         try:
-            waiter.get()
+            return _switch(hub)  # type: ignore[no-any-return]
+        except BaseException:
+            # It was killed, or a gevent.Timeout of the caller's.
+            if current in self._receivers:
+                self._receivers.remove(current)
+            raise
         finally:
-            # It timed out, was killed, or a gevent.Timeout of the caller's.
-            if receivers and waiter in receivers:
-                receivers.remove(waiter)
             if timer is not None:
                 timer.close()
-        return self._inbox is not None
+
+    def _on_receive_timeout(self, receiver: greenlet) -> None:
+        if receiver in self._receivers:
+            self._receivers.remove(receiver)
+            self._switch_to(receiver, None)
 
     def _send(self, frame: bytes) -> None:
-        if self._outbox is not None:
-            self._wait_for_drain()
         if self.protocol.state is not _OPEN:
             raise self._closed_error()
         self.bytes_out += len(frame)
         if self._outbox is None:
             try:
-                sent = self._sock.send(frame)
-            except WouldBlock:
-                sent = 0
+                sent = send(self._sock, self._fd, frame)
             except OSError as exc:
                 # The reader will see what came before the end, and the end.
                 raise ConnectionClosed(CloseCode.ABNORMAL_CLOSURE) from exc
@@ -115,10 +157,31 @@ class Transport(Stream):
             self._append(frame)
         self._wait_for_drain()
 
+    def _send_long(self, message: str | bytes) -> None:
+        """Send a message without joining it with its header."""
+        header, payload = self.protocol.encode_long(message)
+        if self._outbox is not None or self.protocol.state is not _OPEN:
+            # Queued in one piece: a pong may be put behind the first.
+            self._send(header + payload)
+            return
+        self.bytes_out += len(header) + len(payload)
+        try:
+            sent = send_long(self._sock, header, payload)
+        except OSError as exc:
+            raise ConnectionClosed(CloseCode.ABNORMAL_CLOSURE) from exc
+        sent -= len(header)
+        if sent == len(payload):
+            return
+        if sent >= 0:
+            self._start_outbox(memoryview(payload)[sent:])
+        else:
+            self._start_outbox(header[sent:] + payload)
+        self._wait_for_drain()
+
     def _wait_for_drain(self) -> None:
         if self._outbox_size <= self._send_buffer_size:
             return
-        _before_wait()
+        _before_wait(getcurrent())
         waiter: Waiter[Any] = Waiter(self._hub)
         # It keeps its place until it has its turn.
         self._senders.append(waiter)

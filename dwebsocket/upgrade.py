@@ -20,10 +20,11 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from greenlet import greenlet
 
 from . import handshake
-from .conf import Settings
+from .conf import Settings, UpgradeSettings
 from .conversation import ACCEPTED, Conversation
+from .deflate import negotiate
 from .exceptions import HandshakeError, UnsupportedServer
-from .gateway import find_gateway
+from .gateway import SCOPE, Gateway, find_gateway
 from .registry import registry
 from .switching import SwitchingProtocols
 from .websocket import WebSocket
@@ -98,7 +99,7 @@ def run_view(
         registry.refused[501] += 1
         return _plain_text(str(exc), 501)
     try:
-        conversation = _check_handshake(request, websocket, settings)
+        conversation = _check_handshake(request, websocket, settings.upgrade, gateway)
     except HandshakeError as exc:
         registry.refused[exc.status_code] += 1
         gateway.refuse(str(exc))
@@ -142,7 +143,10 @@ def refuse_http(request: HttpRequest) -> HttpResponse:
 
 
 def _check_handshake(
-    request: HttpRequest, websocket: WebSocket, settings: Settings
+    request: HttpRequest,
+    websocket: WebSocket,
+    settings: UpgradeSettings,
+    gateway: Gateway,
 ) -> Conversation:
     environ = request.META
     handshake.check_request(environ)
@@ -153,7 +157,8 @@ def _check_handshake(
         allowed=settings.allowed_origins,
     )
     limit = settings.max_connections
-    if registry.is_draining or (limit is not None and registry.open >= limit):
+    scope = environ.get(SCOPE, registry)
+    if scope.is_draining or (limit is not None and registry.open >= limit):
         raise HandshakeError(
             "The server takes no more connections now.",
             status_code=503,
@@ -161,7 +166,11 @@ def _check_handshake(
         )
     offered = handshake.parse_subprotocols(environ)
     websocket.subprotocol = handshake.choose_subprotocol(offered, settings.subprotocols)
-    return Conversation(request, websocket, offered, settings.limits)
+    extension = None
+    compression = settings.compression
+    if compression is not None and not gateway.is_switched:
+        extension = negotiate(handshake.parse_extensions(environ), compression)
+    return Conversation(request, websocket, offered, settings.limits, extension, scope)
 
 
 def _plain_text(

@@ -143,6 +143,15 @@ class WebSocket:
             transport = self._accepted()
         transport.send(message)
 
+    def send_nowait(self, message: str | Buffer) -> None:
+        """Send a message without ever suspending the greenlet.
+
+        For a sender that must not be held up by one client: when more than
+        WEBSOCKET_SEND_BUFFER_SIZE bytes wait for the client already, the connection
+        is closed with 1013.  Raises ConnectionClosed then; otherwise like ``send``.
+        """
+        self._accepted().send_nowait(message)
+
     def send_json(self, value: Any, **options: Any) -> None:
         """Send ``value`` as JSON text; ``options`` are those of ``json.dumps``.
 

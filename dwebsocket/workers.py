@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import sys
@@ -42,7 +43,12 @@ class WebSocketWorker(GeventWorker):  # type: ignore[misc]
     get time to end, within ``graceful_timeout``; upgrade requests get 503.
     """
 
+    #: Seconds until the first request line of a connection has come, with its
+    #: headers; None = no limit.  Later ones have gunicorn's ``keepalive``.
+    head_timeout: float | None = 20
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._head_timers: dict[Any, gevent.Timeout] = {}
         self._is_alive = True
         self._is_told = False
         self._load = _loads[0]
@@ -88,6 +94,37 @@ class WebSocketWorker(GeventWorker):  # type: ignore[misc]
         while self._drain is not None and not self._drain.ready():
             self.notify()
             self._drain.join(0.5)
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        # Of an error with this number gunicorn makes no more than a close.
+        error = OSError(errno.ENOTCONN, "no request in time")
+        greenlet = gevent.getcurrent()
+        with gevent.Timeout(self.head_timeout, error) as timer:
+            self._head_timers[greenlet] = timer
+            try:
+                super().handle(listener, client, addr)
+            finally:
+                self._head_timers.pop(greenlet, None)
+
+    def timeout_ctx(self) -> gevent.Timeout:
+        # gunicorn has ``keepalive``, 2 seconds, for the first request as well.  When
+        # thousands connect at once, their requests take longer.
+        if gevent.getcurrent() in self._head_timers:
+            return gevent.Timeout(None)
+        return super().timeout_ctx()  # type: ignore[no-any-return]
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> Any:
+        self._end_head()
+        return super().handle_request(listener_name, req, sock, addr)
+
+    def handle_http2(self, *args: Any, **kwargs: Any) -> Any:
+        self._end_head()
+        return super().handle_http2(*args, **kwargs)
+
+    def _end_head(self) -> None:
+        timer = self._head_timers.pop(gevent.getcurrent(), None)
+        if timer is not None:
+            timer.close()
 
     def patch(self) -> None:
         if "django.db" in sys.modules and not monkey.is_module_patched("threading"):

@@ -14,15 +14,17 @@ from typing import Any
 
 from gevent import get_hub
 from gevent.hub import Waiter
-from gevent.ssl import SSLSocket, SSLWantReadError, SSLWantWriteError
+from gevent.ssl import SSLSocket
 
+from .deflate import Deflate
 from .exceptions import ConnectionClosed
 from .frames import Buffer, CloseCode
 from .limits import Limits
 from .protocol import Protocol
 from .registry import registry
+from .syscalls import WouldBlock, send
 
-__all__ = ["WouldBlock", "Writer", "unlimited"]
+__all__ = ["Writer", "unlimited"]
 
 logger = logging.getLogger("dwebsocket")
 
@@ -30,13 +32,9 @@ _WRITE = 2
 #: Buffers for one sendmsg(); Linux takes up to 1024.
 _SEND_BUFFERS = 64
 
-#: What the different sockets raise when they would block.
-WouldBlock = (
-    BlockingIOError,
-    InterruptedError,
-    SSLWantReadError,
-    SSLWantWriteError,
-)
+#: Frames of so many bytes at most share blocks of about so many in the outbox.
+_SHORT = 128
+_BLOCK_SIZE = 4096
 
 
 def unlimited(value: int | None) -> int:
@@ -48,6 +46,7 @@ class Writer:
     """The socket, the protocol and the outbox of a connection."""
 
     __slots__ = (
+        "_fd",
         "_heartbeat",
         "_hub",
         "_is_tls",
@@ -64,11 +63,14 @@ class Writer:
         "protocol",
     )
 
-    def __init__(self, sock: Any, limits: Limits) -> None:
+    def __init__(self, sock: Any, limits: Limits, deflate: Deflate | None) -> None:
         self._hub = get_hub()
         self._sock: Any = sock  # None when the connection is over
         self._is_tls = isinstance(sock, SSLSocket)
-        self.protocol = Protocol(max_message_size=limits.max_message_size)
+        self._fd = -1 if self._is_tls else sock.fileno()
+        self.protocol = Protocol(
+            max_message_size=limits.max_message_size, deflate=deflate
+        )
         self._send_buffer_size = unlimited(limits.send_buffer_size)
         # Frames for the peer; None while there are none.
         self._outbox: deque[Buffer] | None = None
@@ -101,9 +103,7 @@ class Writer:
             self._append(frame)
             return
         try:
-            sent = self._sock.send(frame)
-        except WouldBlock:
-            sent = 0
+            sent = send(self._sock, self._fd, frame)
         except OSError as exc:
             logger.debug("send failed: %s", exc)
             return
@@ -116,10 +116,18 @@ class Writer:
         self._writer = self._hub.loop.io(self._sock.fileno(), _WRITE)
         self._writer.start(self._on_writable)
 
-    def _append(self, frame: bytes) -> None:
-        assert self._outbox is not None
-        self._outbox.append(frame)
+    def _append(self, frame: Buffer) -> None:
+        outbox = self._outbox
+        assert outbox is not None
         self._outbox_size += len(frame)
+        if len(frame) <= _SHORT:
+            # As objects of their own, short frames would take many times their bytes.
+            last = outbox[-1]
+            if isinstance(last, bytearray) and len(last) < _BLOCK_SIZE:
+                last += frame
+                return
+            frame = bytearray(frame)
+        outbox.append(frame)
 
     def _on_writable(self) -> None:
         try:

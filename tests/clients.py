@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import struct
+import threading
+import time
+from collections.abc import Iterable
 from typing import Any
 
 import websockets.asyncio.client
 import websockets.sync.client
+from websockets.exceptions import ConnectionClosed
 
 from .servers import TIMEOUT, Server
 
@@ -24,6 +29,15 @@ def connect(server: Server, path: str, **options: Any) -> Any:
     options.setdefault("max_size", None)
     options.setdefault("ssl", server.tls)
     return websockets.sync.client.connect(server.ws + path, proxy=None, **options)
+
+
+def wait_until_closed(websocket: Any) -> int:
+    """Return the code of the server's close frame; 1006 without one."""
+    try:
+        message = websocket.recv(TIMEOUT)
+    except ConnectionClosed as exc:
+        return exc.rcvd.code if exc.rcvd else 1006
+    raise AssertionError(message)
 
 
 def handshake(
@@ -61,19 +75,37 @@ def handshake(
     return sock, received
 
 
-def frame(opcode: int, payload: bytes, *, length: int | None = None) -> bytes:
+def frame(
+    opcode: int,
+    payload: bytes,
+    *,
+    length: int | None = None,
+    fin: bool = True,
+    rsv: int = 0,
+) -> bytes:
     """Return a masked frame, the masking key being zeros.
 
     ``length`` is what its header says, if not the truth.
     """
     size = len(payload) if length is None else length
+    first = (0x80 if fin else 0) | rsv << 4 | opcode
     if size < 126:
-        head = struct.pack("!BB", 0x80 | opcode, 0x80 | size)
+        head = struct.pack("!BB", first, 0x80 | size)
     elif size < 65536:
-        head = struct.pack("!BBH", 0x80 | opcode, 0x80 | 126, size)
+        head = struct.pack("!BBH", first, 0x80 | 126, size)
     else:
-        head = struct.pack("!BBQ", 0x80 | opcode, 0x80 | 127, size)
+        head = struct.pack("!BBQ", first, 0x80 | 127, size)
     return head + bytes(4) + payload
+
+
+def fragments(opcode: int, payloads: Iterable[bytes], *, fin: bool = True) -> bytes:
+    """Return a message in fragments; without ``fin`` another one is to follow."""
+    first, *others = payloads
+    frames = [frame(opcode, first, fin=False)]
+    frames += (frame(0, payload, fin=False) for payload in others)
+    if fin:
+        frames.append(frame(0, b""))
+    return b"".join(frames)
 
 
 def read_until(sock: socket.socket, received: bytes, end: bytes) -> bytes:
@@ -83,6 +115,72 @@ def read_until(sock: socket.socket, received: bytes, end: bytes) -> bytes:
         assert data, received
         received += data
     return received
+
+
+def read_to_end(sock: socket.socket, received: bytes = b"") -> bytes:
+    """Return ``received`` with what follows until the server ends the stream."""
+    try:
+        while data := sock.recv(65536):
+            received += data
+    except (ConnectionResetError, BrokenPipeError):
+        pass  # it had no use for all that was sent
+    return received
+
+
+class Bystander:
+    """Somebody else, who uses plain HTTP and a WebSocket during an attack.
+
+    A context manager; at its end each request and message must have been answered
+    in good time.  Attributes: ``growth``, by how many bytes the worker's memory was
+    above its beginning at most.
+    """
+
+    #: Seconds that nobody should have to wait for an answer, however slow the machine.
+    PATIENCE = TIMEOUT / 4
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._stack = contextlib.ExitStack()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._waits: list[float] = []
+        self._errors: list[Exception] = []
+        self.growth = 0
+
+    def __enter__(self) -> Bystander:
+        websocket = connect(self._server, "/echo/", ping_interval=None)
+        self._websocket = self._stack.enter_context(websocket)
+        self._use()
+        self._memory = self._server.memory
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+        with self._stack:
+            if kind is None:
+                assert self._errors == []
+                self._use()
+                assert max(self._waits) < self.PATIENCE
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped.wait(0.02):
+                self._use()
+                self.growth = max(self.growth, self._server.memory - self._memory)
+        except Exception as exc:
+            self._errors.append(exc)
+
+    def _use(self) -> None:
+        started_at = time.monotonic()
+        assert self._server.get("/page/")[::2] == (200, "a page")
+        self._waits.append(time.monotonic() - started_at)
+        message = f"message {len(self._waits)}"
+        started_at = time.monotonic()
+        self._websocket.send(message)
+        assert self._websocket.recv(timeout=TIMEOUT) == message
+        self._waits.append(time.monotonic() - started_at)
 
 
 def hammer(server: Server, path: str, *, connections: int, messages: int) -> None:

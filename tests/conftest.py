@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,3 +42,29 @@ def farm(database: None) -> Iterator:
 
     with open_farm(Path(_directory.name)) as farm:
         yield farm
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    """A real browser without a window."""
+    from selenium import webdriver
+
+    from .servers import find_program
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = find_program("chromium", "chromium")
+    for option in (
+        "--headless",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-dev-shm-usage",
+        "--disable-gpu",
+        "--disable-quic",
+        "--disable-sync",
+        "--no-first-run",
+        "--no-sandbox",
+    ):
+        options.add_argument(option)
+    service = webdriver.ChromeService(find_program("chromedriver", "chromium-driver"))
+    with webdriver.Chrome(options, service) as driver:
+        yield driver

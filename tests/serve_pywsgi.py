@@ -1,10 +1,12 @@
 """Serve an application with gevent.pywsgi: ``serve_pywsgi KIND PORT MODULE``.
 
-The kind "tls" takes the file with certificate and key as a fourth argument.
+The kind "tls" takes the file with certificate and key as a fourth argument; "two" is
+two servers, the second on a port of its own, which SIGUSR1 stops and starts again.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 from gevent import monkey
@@ -39,8 +41,27 @@ def main() -> None:
         from dwebsocket.server import WebSocketServer
 
         server = WebSocketServer(address, application, certfile=sys.argv[4])
+    elif KIND == "two":
+        from dwebsocket.server import WebSocketServer
+
+        server = WebSocketServer(address, application)
+        second = WebSocketServer(("127.0.0.1", int(sys.argv[4])), application)
+        second.start()
+
+        def toggle() -> None:
+            if second.started:
+                second.stop()
+            else:
+                second.start()
+
+        gevent.signal_handler(signal.SIGUSR1, toggle)
     else:
         server = WSGIServer(address, application)
+    for name in ("head_timeout", "keepalive_timeout"):
+        if name in os.environ:
+            setattr(server.handler_class, name, float(os.environ[name]))
+    if "stop_timeout" in os.environ:
+        server.stop_timeout = float(os.environ["stop_timeout"])
     gevent.signal_handler(signal.SIGTERM, server.stop)
     server.serve_forever()
 

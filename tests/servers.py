@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -43,11 +45,16 @@ def find_program(name: str, package: str) -> str:
     """Return the path of a program; without it, skip, or fail under CI."""
     path = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
     if path is None:
-        message = f"{name} is missing; install it with: apt-get install {package}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        miss(name, package)
     return path
+
+
+def miss(name: str, package: str) -> NoReturn:
+    """Skip the test for want of something, or fail under CI."""
+    message = f"{name} is missing; install it with: apt-get install {package}"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 class Server:
@@ -114,8 +121,8 @@ class Server:
 
     @property
     def memory(self) -> int:
-        """Resident bytes of the only worker."""
-        (pid,) = self.children
+        """Resident bytes of the only worker, or of a server without workers."""
+        (pid,) = self.children or [self.process.pid]
         status = Path(f"/proc/{pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
@@ -217,23 +224,24 @@ http {{
     fastcgi_temp_path {directory}/fastcgi;
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
-    map $http_upgrade $connection_upgrade {{
-        default upgrade;
-        "" close;
-    }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://127.0.0.1:{upstream};
-            proxy_http_version 1.1;
-            proxy_set_header Host $http_host;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection $connection_upgrade;
-            proxy_read_timeout 1h;
-        }}
-    }}
+{site}
 }}
 """
+
+
+def _read_nginx_site(port: int, upstream: int) -> str:
+    """Return the configuration that ``docs/deployment.rst`` recommends."""
+    page = (ROOT / "docs" / "deployment.rst").read_text()
+    block = page.partition(".. code-block:: nginx\n\n")[2]
+    lines = takewhile(lambda line: not line or line[0] == " ", block.splitlines())
+    site = "\n".join(lines)
+    for ours, test in (
+        ("listen 80;", f"listen 127.0.0.1:{port};"),
+        ("http://127.0.0.1:8000;", f"http://127.0.0.1:{upstream};"),
+    ):
+        assert ours in site
+        site = site.replace(ours, test)
+    return site
 
 
 class Farm:
@@ -293,7 +301,7 @@ class Farm:
             _NGINX_CONF.format(
                 directory=self._directory,
                 port=port,
-                upstream=upstream.port,
+                site=_read_nginx_site(port, upstream.port),
                 user="user root;" if os.getuid() == 0 else "",
             )
         )

@@ -82,6 +82,8 @@ WEBSOCKET_SUBPROTOCOLS = ["chat.v2", "chat.v1"]
 
 if "ACCEPT_ALL" in os.environ:
     WEBSOCKET_ACCEPT_ALL = True
+if "COMPRESSION" in os.environ:
+    WEBSOCKET_COMPRESSION = True
 if "MAX_CONNECTIONS" in os.environ:
     WEBSOCKET_MAX_CONNECTIONS = int(os.environ["MAX_CONNECTIONS"])
 if "STOCK_RUNSERVER" in os.environ:

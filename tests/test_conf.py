@@ -10,11 +10,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from dwebsocket.conf import VIEW_OPTIONS, Settings, find_error, settings
+from dwebsocket.deflate import Options
 
 DEFAULTS = {
     "accept_all": False,
     "allowed_origins": None,
     "close_timeout": 5,
+    "compression": False,
     "max_connections": None,
     "max_message_size": 1048576,
     "max_queue": 1000,
@@ -35,6 +37,11 @@ VALID = [
     ("allowed_origins", {"http://[::1]:8000"}),
     ("close_timeout", None),
     ("close_timeout", 0.01),
+    ("compression", True),
+    ("compression", False),
+    ("compression", {}),
+    ("compression", {"server_context_takeover": True, "level": 9, "threshold": 0}),
+    ("compression", {"client_max_window_bits": 9, "memory_level": 1}),
     ("max_connections", None),
     ("max_connections", 1),
     ("max_message_size", None),
@@ -66,6 +73,16 @@ INVALID = [
     ),
     ("max_queue", 0),
     ("send_buffer_size", 0),
+    ("compression", "yes"),
+    ("compression", 2),
+    ("compression", None),
+    ("compression", ["level"]),
+    ("compression", {"window_bits": 15}),
+    ("compression", {"level": 0}),
+    ("compression", {"level": 6.0}),
+    ("compression", {"server_max_window_bits": 8}),
+    ("compression", {"client_max_window_bits": 16}),
+    ("compression", {"client_context_takeover": "yes"}),
     ("close_timeout", 0),
     ("close_timeout", -1),
     ("close_timeout", "5"),
@@ -87,13 +104,22 @@ def read(source: Settings, option: str) -> Any:
     return getattr(source.limits, option)
 
 
+def as_read(option: str, value: Any) -> Any:
+    """Return what ``read`` does for a value of a setting."""
+    if option != "compression":
+        return value
+    if value is False:
+        return None
+    return Options() if value is True else Options(**value)
+
+
 @pytest.mark.parametrize("option", DEFAULTS)
 def test_default(option: str) -> None:
     name = f"WEBSOCKET_{option.upper()}"
     with override_settings():
         if hasattr(django_settings, name):
             delattr(django_settings, name)
-        assert read(settings, option) == DEFAULTS[option]
+        assert read(settings, option) == as_read(option, DEFAULTS[option])
     assert find_error(option, DEFAULTS[option]) is None
 
 
@@ -101,16 +127,18 @@ def test_default(option: str) -> None:
 def test_settings_are_read_when_used(option: str, value: Any) -> None:
     source = Settings()
     with override_settings(**{f"WEBSOCKET_{option.upper()}": value}):
-        assert read(source, option) == read(settings, option) == value
+        assert read(source, option) == as_read(option, value)
+        assert read(settings, option) == as_read(option, value)
     if option != "subprotocols":  # the test site has that
-        assert read(source, option) == DEFAULTS[option]
+        assert read(source, option) == as_read(option, DEFAULTS[option])
 
 
 @pytest.mark.parametrize("option, value", INVALID)
 def test_a_bad_value_is_refused(option: str, value: Any) -> None:
     name = f"WEBSOCKET_{option.upper()}"
     with override_settings(**{name: value}):
-        with pytest.raises(ImproperlyConfigured, match=rf"^{name} (must|contains) "):
+        pattern = rf"^{name} (must|contains|has|needs) "
+        with pytest.raises(ImproperlyConfigured, match=pattern):
             read(settings, option)
     assert find_error(option, value)
 
@@ -121,7 +149,7 @@ def test_a_bad_value_is_refused(option: str, value: Any) -> None:
 def test_options_of_a_view_come_first(option: str, value: Any) -> None:
     # Even before one that would be refused.
     with override_settings(**{f"WEBSOCKET_{option.upper()}": object()}):
-        assert read(Settings({option: value}), option) == value
+        assert read(Settings({option: value}), option) == as_read(option, value)
 
 
 def test_an_option_leaves_the_others_alone() -> None:
@@ -135,3 +163,24 @@ def test_names() -> None:
     for name in ("factory_class", "MAX_QUEUE", ""):
         with pytest.raises(KeyError):
             find_error(name, None)
+
+
+def test_an_upgrade_sees_settings_change() -> None:
+    source = Settings({"max_queue": 9})
+    with override_settings(WEBSOCKET_PING_TIMEOUT=20):
+        first = source.upgrade
+        assert source.upgrade is first
+        assert first.limits == source.limits
+        for value in (None, 7):
+            with override_settings(WEBSOCKET_PING_TIMEOUT=value):
+                assert source.upgrade.limits.ping_timeout == value
+                assert source.upgrade.limits.max_queue == 9
+        assert source.upgrade == first
+        with override_settings(WEBSOCKET_ALLOWED_ORIGINS=["example.com"]):
+            for _ in range(2):
+                with pytest.raises(ImproperlyConfigured):
+                    _ = source.upgrade
+        django_settings.WEBSOCKET_MAX_CONNECTIONS = 3
+        assert source.upgrade.max_connections == 3
+        del django_settings.WEBSOCKET_MAX_CONNECTIONS
+        assert source.upgrade == first

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import copy
+import json
 import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 import websockets.asyncio.client
 from websockets.exceptions import ConnectionClosed
 
-from .clients import connect, handshake
-from .servers import TIMEOUT, Farm, Server, wait_for
+from .clients import connect, read_until, wait_until_closed
+from .servers import TIMEOUT, Farm, Server, free_port, wait_for
 
 
 async def hold(
@@ -73,18 +80,100 @@ def test_max_requests(farm: Farm) -> None:
     assert caught.value.rcvd.code == 1012
 
 
-def test_upgrades_are_refused_and_views_end_in_time(farm: Farm) -> None:
+def test_views_end_in_time(farm: Farm) -> None:
     server = farm.start("gunicorn", options=["--graceful-timeout", "10"])
     with connect(server, "/sleep/"):
-        wait_for(lambda: "sleeping" in server.get("/status/")[2], "the view")
-        # On a connection that is there already, since no more are accepted soon.
+        wait_for(lambda: has_happened(server, "sleeping"), "the view")
         server.process.terminate()
-        status = b""
-        while b" 503 " not in status:
-            sock, status = handshake(server, "/echo/")
-            sock.close()
-        assert b"\r\nRetry-After: " in status
     server.process.wait(TIMEOUT)
     # The view slept for 5 s and ended by itself.
     assert "/sleep/ closed by " in server.log
     assert "did not end in time" not in server.log
+
+
+def has_happened(server: Server, event: str) -> bool:
+    return event in json.loads(server.get("/status/")[2])["events"]
+
+
+@pytest.mark.parametrize("kind", ["gunicorn", "pywsgi-websocket"])
+def test_requests_in_flight_finish(farm: Farm, kind: str, tmp_path: Path) -> None:
+    until = tmp_path / "all closed"
+    options = ["--graceful-timeout", "5"] if kind == "gunicorn" else []
+    server = farm.start(kind, options=options)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(server, "/linger/")) for _ in range(20)]
+        # One that stays open without a request keeps nobody waiting.
+        stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        executor = stack.enter_context(ThreadPoolExecutor())
+        answer = executor.submit(
+            server.get, f"/slow-page/?{urlencode({'until': until})}"
+        )
+        wait_for(lambda: has_happened(server, "slow page"), "the request")
+        server.process.terminate()
+        assert {wait_until_closed(client) for client in clients} == {1001}
+        until.touch()
+        status, headers, text = answer.result(TIMEOUT)
+        assert (status, text) == (200, "a slow page")
+        # gunicorn has said at the start of the request that it keeps it alive.
+        assert kind == "gunicorn" or headers["Connection"] == "close"
+        server.process.wait(TIMEOUT)
+    assert server.log.count("lingered after 1001") == 20
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("kind", ["gunicorn", "pywsgi-websocket"])
+def test_a_stopping_server_refuses_upgrades(farm: Farm, kind: str) -> None:
+    options = ["--graceful-timeout", "10", "--keep-alive", "60"]
+    server = farm.start(kind, options=options if kind == "gunicorn" else [])
+    request, _, rest = (
+        b"GET /echo/ HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ).partition(b" HTTP")
+    with connect(server, "/linger/") as websocket:
+        with socket.create_connection(("127.0.0.1", server.port), TIMEOUT) as sock:
+            # Once the first is answered, the second has begun.
+            sock.sendall(b"GET /page/ HTTP/1.1\r\nHost: localhost\r\n\r\n" + request)
+            read_until(sock, b"", b"a page")
+            server.process.terminate()
+            assert wait_until_closed(websocket) == 1001
+            sock.sendall(b" HTTP" + rest)
+            received = read_until(sock, b"", b"\r\n\r\n")
+            assert received.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nRetry-After: " in received
+            assert b"\r\nconnection: close\r\n" in received.lower()
+    server.process.wait(TIMEOUT)
+    assert "lingered after 1001" in server.log
+
+
+def test_a_server_stops_in_time(farm: Farm) -> None:
+    server = farm.start("pywsgi-websocket", stop_timeout="0.5")
+    with connect(server, "/sleep/") as websocket:
+        server.process.terminate()
+        assert wait_until_closed(websocket) == 1001
+    server.process.wait(TIMEOUT)
+    # The view slept on.
+    assert "/sleep/ closed by " not in server.log
+
+
+def test_one_of_two_servers_stops_and_starts(farm: Farm) -> None:
+    port = free_port()
+    server = farm.start("pywsgi-two", options=[str(port)])
+    second = copy.copy(server)
+    second.port = port
+    with connect(server, "/echo/") as stays, connect(second, "/linger/") as ends:
+        server.process.send_signal(signal.SIGUSR1)
+        assert wait_until_closed(ends) == 1001
+        wait_for(lambda: "lingered" in server.log, "the view's end")
+        stays.send("still here")
+        assert stays.recv() == "still here"
+        with connect(server, "/echo/"), pytest.raises(ConnectionRefusedError):
+            connect(second, "/echo/")
+        server.process.send_signal(signal.SIGUSR1)
+        second.wait_until_ready()
+        with connect(second, "/echo/") as again:
+            again.send("back again")
+            assert again.recv() == "back again"
+    server.process.terminate()
+    server.process.wait(TIMEOUT)
+    assert "Traceback" not in server.log

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,35 +11,13 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from .servers import EXAMPLE, ROOT, TIMEOUT, Farm, Server, find_program
-
-OPTIONS = [
-    "--headless",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-dev-shm-usage",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-sync",
-    "--no-first-run",
-    "--no-sandbox",
-]
+from .clients import connect
+from .servers import EXAMPLE, ROOT, TIMEOUT, Farm, Server
 
 
 @pytest.fixture(scope="module", params=["gunicorn", "runserver"])
 def server(request: pytest.FixtureRequest, farm: Farm) -> Server:
     return farm(request.param, "example")
-
-
-@pytest.fixture(scope="module")
-def driver() -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = find_program("chromium", "chromium")
-    for option in OPTIONS:
-        options.add_argument(option)
-    service = webdriver.ChromeService(find_program("chromedriver", "chromium-driver"))
-    with webdriver.Chrome(options, service) as driver:
-        yield driver
 
 
 class Page:
@@ -153,6 +130,16 @@ def test_command_line_client(server: Server) -> None:
             output += data
         process.stdin.close()
         assert b"Connection closed: 1000" in process.stdout.read()
+
+
+@pytest.mark.parametrize("value", ["1", "{'server_context_takeover': True}"])
+def test_compression_by_an_environment_variable(farm: Farm, value: str) -> None:
+    server = farm.start("gunicorn", "example", WEBSOCKET_COMPRESSION=value)
+    with connect(server, "/echo/", compression="deflate") as websocket:
+        agreed = websocket.response.headers["Sec-WebSocket-Extensions"]
+        assert ("server_no_context_takeover" in agreed) == (value == "1")
+        websocket.send("compressed " * 1000)
+        assert websocket.recv() == "compressed " * 1000
 
 
 @pytest.mark.parametrize(

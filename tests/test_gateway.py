@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+import struct
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -62,6 +63,16 @@ def test_read_buffered(pair: Pair, timeout: float | None) -> None:
         theirs.sendall(b"more")
         assert rfile.read(4) == b"more"
     assert ours.gettimeout() == timeout
+
+
+def test_read_buffered_from_a_lost_connection() -> None:
+    with gevent.socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = gevent.socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    theirs.close()
+    with ours, ours.makefile("rb", -1) as rfile:
+        assert gateway.read_buffered(ours, rfile) == b""
 
 
 # Which server it is

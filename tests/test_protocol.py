@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import gc
 import re
+import tracemalloc
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import pytest
 
+from dwebsocket.deflate import Deflate
 from dwebsocket.protocol import Message, Protocol, State
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -97,6 +99,8 @@ def feed(protocol: Protocol, pieces: Iterable[bytes | memoryview]) -> Outcome:
     messages: list[Message] = []
     for piece in pieces:
         messages += protocol.receive_data(piece)
+        while protocol.is_held:
+            messages += protocol.receive_data(b"")
     assert all(type(message) in (str, bytes) for message in messages)
     assert all(type(reply) is bytes for reply in protocol.replies)
     assert type(protocol.pong) in (bytes, type(None))
@@ -133,11 +137,12 @@ def receive(
     *,
     limit: int | None = None,
     set_up: Callable[[Protocol], object] = lambda protocol: None,
+    agree: Callable[[], Deflate | None] = lambda: None,
 ) -> Outcome:
     """Return what comes of ``stream``, whole frames, in all ways it may arrive."""
 
     def start() -> Protocol:
-        protocol = Protocol(max_message_size=limit)
+        protocol = Protocol(max_message_size=limit, deflate=agree())
         set_up(protocol)
         return protocol
 
@@ -168,9 +173,10 @@ def check_messages(
     replies: list[bytes] | None = None,
     limit: int | None = None,
     pong: bytes | None = None,
+    agree: Callable[[], Deflate | None] = lambda: None,
 ) -> None:
     """Check that ``stream`` leaves the connection open, and what comes of it."""
-    assert receive(stream, limit=limit) == Outcome(
+    assert receive(stream, limit=limit, agree=agree) == Outcome(
         messages, replies or [], State.OPEN, None, "", False, False, "", pong
     )
 
@@ -183,9 +189,10 @@ def check_failure(
     messages: list[Message] | None = None,
     replies: list[bytes] | None = None,
     limit: int | None = None,
+    agree: Callable[[], Deflate | None] = lambda: None,
 ) -> None:
     """Check that ``stream`` fails the connection, and how (section 7.1.7)."""
-    outcome = receive(stream, limit=limit)
+    outcome = receive(stream, limit=limit, agree=agree)
     assert re.search(reason, outcome.close_reason)
     assert outcome == Outcome(
         messages or [],
@@ -973,6 +980,26 @@ def test_10_4_nothing_is_kept_of_a_message_that_is_over(message: bytes) -> None:
         feed(protocol, pieces)
         # The masking key may be left.
         assert count_kept(protocol) <= count_kept(Protocol()) + 4
+
+
+@pytest.mark.parametrize("opcode, character", [(TEXT, "é"), (TEXT, "я"), (BINARY, "я")])
+@pytest.mark.parametrize("size", [1, 2])
+def test_10_4_short_fragments_take_as_much_as_their_bytes(
+    opcode: int, character: str, size: int
+) -> None:
+    payload = character.encode() * 2000
+    fragments = [payload[i : i + size] for i in range(0, len(payload), size)]
+    stream = fragmented(opcode, [*fragments, b""])[: -len(masked(CONTINUATION))]
+    protocol = Protocol()
+    tracemalloc.start()
+    try:
+        assert protocol.receive_data(stream) == []
+        # A growing buffer has some room left.
+        assert tracemalloc.get_traced_memory()[0] < 2 * len(payload)
+    finally:
+        tracemalloc.stop()
+    expected = payload.decode() if opcode == TEXT else payload
+    assert protocol.receive_data(masked(CONTINUATION)) == [expected]
 
 
 @pytest.mark.parametrize("begun", BEGUN.values(), ids=BEGUN)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .clients import connect
+from .clients import connect, wait_until_closed
 from .servers import Server, free_port, wait_for
 
 _FILES = {
@@ -42,6 +42,7 @@ from django.http import HttpResponse
 from django.urls import path
 
 from dwebsocket import require_websocket
+from dwebsocket.management.commands.runserver import Command
 
 VERSION = 1
 
@@ -64,7 +65,32 @@ def busy(request):
         pass
 
 
-urlpatterns = [path("page/", page), path("echo/", echo), path("busy/", busy)]
+@require_websocket
+def linger(request):
+    try:
+        for _ in request.websocket:
+            pass
+    finally:
+        time.sleep(0.2)
+        print(f"{VERSION}: lingered after {request.websocket.close_code}")
+
+
+@require_websocket
+def hang(request):
+    Command.server_cls.stop_timeout = 60
+    try:
+        request.websocket.wait()
+    finally:
+        time.sleep(60)
+
+
+urlpatterns = [
+    path("page/", page),
+    path("echo/", echo),
+    path("busy/", busy),
+    path("linger/", linger),
+    path("hang/", hang),
+]
 """,
 }
 
@@ -131,17 +157,53 @@ def test_it_serves_and_reloads(tmp_path: Path, database: None) -> None:
             except (OSError, http.client.HTTPException):
                 return False
 
-        wait_for(is_reloaded, "the new version")
+        with connect(server, "/linger/") as websocket:
+            wait_for(is_reloaded, "the new version")
+            assert wait_until_closed(websocket) == 1012
+        assert "1: lingered after 1012" in server.log
         server.wait_until_ready()
         assert ask(server) == "2: who"
         assert "urls.py changed, reloading." in server.log
 
-        start = len(server.log)
-        # What Ctrl-C does: every process of the group gets it.
-        os.killpg(server.process.pid, signal.SIGINT)
+        with connect(server, "/linger/") as websocket:
+            interrupt(server)
+            assert wait_until_closed(websocket) == 1001
         wait_for(lambda: server.process.poll() is not None, "the end")
-        assert "Traceback" not in server.log[start:]
-        wait_for(lambda: is_free(server.port), "the server's end")
+        assert server.process.returncode == 0
+        assert "2: lingered after 1001" in server.log
+        assert "Traceback" not in server.log
+        assert is_free(server.port)
+
+
+def interrupt(server: Server) -> None:
+    """Do what Ctrl-C does: every process of the group gets it."""
+    os.killpg(server.process.pid, signal.SIGINT)
+
+
+def test_the_reloader_ends_what_it_watches(tmp_path: Path, database: None) -> None:
+    with runserver(tmp_path) as server:
+        server.wait_until_ready()
+        with connect(server, "/linger/") as websocket:
+            server.process.terminate()
+            assert wait_until_closed(websocket) == 1001
+        wait_for(lambda: server.process.poll() is not None, "the end")
+        assert server.process.returncode == 0
+        assert is_free(server.port)
+    assert "1: lingered after 1001" in server.log
+    assert "Traceback" not in server.log
+
+
+def test_a_second_interrupt_waits_for_nobody(tmp_path: Path, database: None) -> None:
+    with runserver(tmp_path) as server:
+        server.wait_until_ready()
+        with connect(server, "/hang/") as websocket:
+            interrupt(server)
+            assert wait_until_closed(websocket) == 1001
+            assert server.process.poll() is None
+            interrupt(server)
+            wait_for(lambda: server.process.poll() is not None, "the end")
+        assert is_free(server.port)
+    assert "Traceback" not in server.log
 
 
 def is_free(port: int) -> bool:
@@ -159,10 +221,16 @@ def test_without_the_reloader(
         assert server.get("/static/admin/css/base.css")[0] == 404
         assert "Watching for file changes" not in server.log
         # While a view runs, and isn't to be interrupted itself.
-        with connect(server, "/busy/") as websocket:
+        with (
+            connect(server, "/linger/") as idle,
+            connect(server, "/busy/") as websocket,
+        ):
             assert websocket.recv() == "busy"
             server.process.send_signal(number)
+            assert wait_until_closed(idle) == 1001
             wait_for(lambda: server.process.poll() is not None, "the end")
+    assert server.process.returncode == 0
+    assert "1: lingered after 1001" in server.log
     assert "Traceback" not in server.log
     assert is_free(server.port)
 

@@ -16,7 +16,10 @@ import select
 import socket
 import struct
 import subprocess
+import sys
 import time
+import tracemalloc
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,13 +30,16 @@ import gevent.socket
 import gevent.ssl
 import pytest
 from gevent.hub import Waiter
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import CLIENT, OPEN
 from websockets.protocol import Protocol as ClientProtocol
 
+from dwebsocket.deflate import Deflate, Options, negotiate
 from dwebsocket.exceptions import ConnectionClosed
 from dwebsocket.limits import Limits
 from dwebsocket.protocol import Protocol
+from dwebsocket.registry import registry
 from dwebsocket.transport import Transport
 
 from .servers import TIMEOUT, find_program
@@ -138,8 +144,11 @@ def content(frame: Frame) -> Content:
     return frame.opcode, bytes(frame.data)
 
 
-def encode_frame(opcode: Opcode, payload: bytes, *, fin: bool = True) -> bytes:
-    return Frame(opcode, payload, fin).serialize(mask=True)
+def encode_frame(
+    opcode: Opcode, payload: bytes, *, fin: bool = True, rsv: int = 0
+) -> bytes:
+    first, *rest = Frame(opcode, payload, fin).serialize(mask=True)
+    return bytes((first | rsv << 4, *rest))
 
 
 def encode(*messages: str | bytes) -> bytes:
@@ -156,7 +165,13 @@ class Connection:
     """A Transport, the Peer that it talks with, and how often it has ended."""
 
     def __init__(
-        self, sock: Any, peer: Peer, *, owns_socket: bool = True, **limits: Any
+        self,
+        sock: Any,
+        peer: Peer,
+        *,
+        owns_socket: bool = True,
+        deflate: Deflate | None = None,
+        **limits: Any,
     ) -> None:
         self.sock = sock
         self.fd = sock.fileno()
@@ -170,7 +185,11 @@ class Connection:
             **limits,
         }
         self.transport = Transport(
-            sock, Limits(**values), owns_socket=owns_socket, on_end=self._on_end
+            sock,
+            Limits(**values),
+            owns_socket=owns_socket,
+            on_end=self._on_end,
+            deflate=deflate,
         )
 
     def _on_end(self) -> None:
@@ -466,7 +485,7 @@ def test_receive_killed_at_the_end_loses_no_message(connect: Connect) -> None:
     # they run.
     receivers[0].kill(block=False)
     gevent.joinall(receivers)
-    assert receivers[1].value == "message"
+    assert {receiver.value for receiver in receivers} == {"message", None}
 
 
 # Full inbox
@@ -648,6 +667,29 @@ def test_many_frames_wait(connect: Connect) -> None:
     assert connection.peer.receive() == "more"
 
 
+def test_short_frames_take_as_much_as_their_bytes(connect: Connect) -> None:
+    connection = connect(buffer_size=SMALL_BUFFER, send_buffer_size=None)
+    transport = connection.transport
+    count = 0
+    while not transport.outbox_size:
+        transport.send("first")
+        count += 1
+    messages = ["x" * (i % 3) for i in range(20_000)]
+    messages[7000:7000] = ["long" * 100, "longer" * 1000]
+    tracemalloc.start()
+    try:
+        for message in messages:
+            transport.send(message)
+        assert tracemalloc.get_traced_memory()[0] < 2 * transport.outbox_size
+    finally:
+        tracemalloc.stop()
+    connection.peer.ping(b"meanwhile")
+    turn_hub()
+    received = connection.peer.receive_many(count + len(messages) + 1)
+    received.remove((Opcode.PONG, b"meanwhile"))
+    assert received == ["first"] * count + messages
+
+
 @pytest.mark.parametrize("what", ["message", "close", "pong"])
 @on("unix")
 def test_socket_is_full_and_nothing_queued(connect: Connect, what: str) -> None:
@@ -670,6 +712,24 @@ def test_socket_is_full_and_nothing_queued(connect: Connect, what: str) -> None:
         turn_hub()
     assert connection.peer.receive_many(count) == ["hi"] * count
     assert connection.peer.receive() == expected[what]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+@on("unix")
+def test_pong_does_not_stand_in_a_long_message(connect: Connect, before: int) -> None:
+    connection = connect(buffer_size=SMALL_BUFFER)
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while connection.sock.send(b"\x81\x02hi"):
+            count += 1
+    messages = ["x"] * before + ["y" * 100 * KIB]
+    for message in messages:
+        connection.transport.send(message)
+    connection.peer.ping(b"?")
+    turn_hub()
+    received = connection.peer.receive_many(count + before + 2)
+    received.remove((Opcode.PONG, b"?"))
+    assert received == ["hi"] * count + messages
 
 
 def test_send_waits_above_the_limit(connect: Connect) -> None:
@@ -1284,6 +1344,25 @@ def lose(connection: Connection, how: str) -> None:
         getattr(connection.peer, how)()
 
 
+def test_send_nowait(connect: Connect) -> None:
+    connection = connect(buffer_size=SMALL_BUFFER, send_buffer_size=100 * KIB)
+    transport = connection.transport
+    before = registry.slow_consumers
+    sent = []
+    with pytest.raises(ConnectionClosed) as caught:
+        while True:
+            transport.send_nowait(message := f"{len(sent)} ".ljust(10 * KIB))
+            sent.append(message)
+    assert (caught.value.code, caught.value.reason) == (1013, "too slow")
+    assert len(sent) > 10 and registry.slow_consumers == before + 1
+    # What had been taken comes still.
+    assert connection.peer.receive_many(len(sent)) == sent
+    assert connection.peer.receive() == Close(1013, "too slow")
+    with pytest.raises(ConnectionClosed):
+        transport.send_nowait("more")
+    assert registry.slow_consumers == before + 1
+
+
 @pytest.mark.parametrize("how", ["end", "reset", "abort"])
 @on("tcp", "tls")
 def test_lost_while_senders_wait(connect: Connect, how: str) -> None:
@@ -1386,11 +1465,6 @@ def test_owns_socket(connect: Connect, owns_socket: bool) -> None:
     assert (connection.sock.fileno() == -1) is owns_socket
 
 
-def test_idle_connection_owns_no_buffer(connect: Connect) -> None:
-    first, second = connect(), connect()
-    assert first.transport._buffer is second.transport._buffer
-
-
 def test_spurious_wake_ups(connect: Connect) -> None:
     connection = connect(buffer_size=SMALL_BUFFER, send_buffer_size=0)
     sender, sent = fill(connection.transport)
@@ -1404,25 +1478,20 @@ def test_spurious_wake_ups(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "received"),
-    [
-        (Protocol, "receive_data", b""),
-        (Protocol, "receive_data", b"early"),
-        (Transport, "_flush", b""),
-    ],
+    ("name", "received"), [("_receive", b""), ("_receive", b"early"), ("_flush", b"")]
 )
 def test_internal_error(
     connect: Connect,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-    owner: type,
     name: str,
     received: bytes,
 ) -> None:
     def fail(*args: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(owner, name, fail)
+    failing = type("Failing", (Transport,), {name: fail})
+    monkeypatch.setattr(sys.modules[__name__], "Transport", failing)
     connection = connect(
         received=received, buffer_size=SMALL_BUFFER, send_buffer_size=None
     )
@@ -1476,6 +1545,185 @@ def test_busy_connection_leaves_the_hub_to_others(connect: Connect) -> None:
         connection.peer.send("message")
     counter.kill()
     assert turns > 10
+
+
+# Compressed messages
+
+
+def agree(**options: Any) -> Deflate:
+    agreed = negotiate([("permessage-deflate", [])], Options(**options))
+    assert agreed is not None
+    return agreed[1]
+
+
+def make_bombs(count: int, size: int) -> tuple[list[bytes], bytes]:
+    """Return different messages of ``size`` bytes, and their frames of a few."""
+    stream = zlib.compressobj(9, wbits=-15)
+    zeros = bytes(size - 4)
+    compressed = stream.compress(zeros) + stream.flush(zlib.Z_SYNC_FLUSH)
+    numbers = [struct.pack("!I", i) for i in range(count)]
+    # In front, a block that isn't compressed.
+    payloads = [
+        b"\x00\x04\x00\xfb\xff" + number + compressed[:-4] for number in numbers
+    ]
+    frames = [encode_frame(Opcode.BINARY, payload, rsv=4) for payload in payloads]
+    return [number + zeros for number in numbers], b"".join(frames)
+
+
+@contextlib.contextmanager
+def takes_no_more_than(size: int) -> Iterator[None]:
+    """Check that at no time more memory is taken."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < size
+    finally:
+        tracemalloc.stop()
+
+
+#: Bytes of a message, and the limit.
+BOMB = 256 * KIB
+
+
+@pytest.mark.parametrize("is_early", [False, True], ids=["", "early"])
+def test_bombs_are_inflated_as_there_is_room(connect: Connect, is_early: bool) -> None:
+    messages, stream = make_bombs(60, BOMB)
+    assert len(stream) <= 64 * KIB  # one read
+    stream += encode_frame(Opcode.PING, b"?") + encode_frame(Opcode.CLOSE, b"\x0b\xb8")
+    early = stream if is_early else b""
+    with takes_no_more_than(4 * BOMB):
+        connection = connect(received=early, deflate=agree(), max_message_size=BOMB)
+        transport = connection.transport
+        connection.peer.write(stream[len(early) :])
+        for i, message in enumerate(messages):
+            if i % 10 == 0:
+                settle(lambda: transport.inbox_count)
+                assert transport.inbox_count == 1
+                assert transport.is_open
+            assert transport.receive() == message
+    assert transport.receive() is None
+    answers = [(Opcode.PONG, b"?"), Close(3000, ""), None]
+    assert connection.peer.receive_many(3) == answers
+    assert_closed(connection, 3000)
+
+
+def test_bombs_that_nobody_receives(connect: Connect) -> None:
+    # A bit less than the limit: the first is no reason to stop.
+    _, stream = make_bombs(60, BOMB - 1)
+    with takes_no_more_than(4 * BOMB):
+        connection = connect(deflate=agree(), max_message_size=BOMB)
+        connection.peer.write(stream)
+        settle(lambda: connection.transport.inbox_count)
+        assert connection.transport.inbox_count == 2
+    with takes_no_more_than(BOMB):
+        connection.transport.close()
+        connection.peer.close()
+        connection.wait_for_end()
+    assert connection.peer.receive_all() == [Close(1000, "")]
+
+
+def test_bombs_for_those_who_wait(connect: Connect) -> None:
+    messages, stream = make_bombs(1000, 4 * KIB)
+    connection = connect(deflate=agree(), max_message_size=4 * KIB)
+    received: list[Any] = []
+
+    def receive() -> None:
+        while (message := connection.transport.receive()) is not None:
+            received.append(message)
+            assert connection.transport.inbox_count == 0
+
+    receivers = [gevent.spawn(receive) for _ in range(3)]
+    gevent.sleep(0)
+    # The last comes alone.
+    connection.peer.write(stream[:-10])
+    wait_until(lambda: len(received) == 999)
+    connection.peer.write(stream[-10:])
+    wait_until(lambda: len(received) == 1000)
+    assert received == messages
+    connection.peer.close()
+    gevent.joinall(receivers, raise_error=True)
+
+
+def test_bombs_do_not_come_in_faster_than_they_are_received(connect: Connect) -> None:
+    messages, stream = make_bombs(20_000, 4 * KIB)
+    connection = connect(
+        deflate=agree(), max_message_size=4 * KIB, buffer_size=SMALL_BUFFER
+    )
+    client = gevent.spawn(connection.peer.write, stream)
+    with takes_no_more_than(400 * KIB):
+        for message in messages[:100]:
+            turn_hub()
+            assert connection.transport.inbox_count <= 2
+            assert connection.transport.receive() == message
+    assert not client.dead
+    client.kill()
+
+
+@on("unix", "tls")
+def test_bombs_are_dropped_when_nobody_will_receive(connect: Connect) -> None:
+    _, stream = make_bombs(60, BOMB)
+    connection = connect(deflate=agree(), max_message_size=BOMB)
+    connection.peer.write(stream + encode_frame(Opcode.PING, b"?"))
+    pong = gevent.spawn(connection.peer.receive)
+    with takes_no_more_than(4 * BOMB):
+        while not pong.dead:
+            connection.transport.drop_inbox()
+            gevent.sleep(0)
+    assert pong.get() == (Opcode.PONG, b"?")
+
+
+@on("unix", "tls")
+def test_lost_behind_bombs(connect: Connect) -> None:
+    messages, stream = make_bombs(60, BOMB)
+    connection = connect(deflate=agree(), max_message_size=BOMB)
+    connection.peer.write(stream)
+    connection.peer.end()
+    settle(lambda: connection.transport.inbox_count)
+    assert connection.transport.is_open
+    assert [connection.transport.receive() for _ in messages] == messages
+    assert_closed(connection, 1006)
+
+
+def test_bomb_that_is_too_big(connect: Connect) -> None:
+    _, stream = make_bombs(1, 50 * BOMB)
+    with takes_no_more_than(3 * BOMB):
+        connection = connect(deflate=agree(), max_message_size=BOMB)
+        connection.peer.write(stream)
+        (close,) = connection.peer.receive_all()
+    assert isinstance(close, Close) and close.code == 1009
+    connection.peer.end()
+    assert_closed(connection, 1009, close.reason)
+
+
+def test_senders_take_turns_in_one_context(connect: Connect) -> None:
+    """Compressed in the order in which they are sent, whoever waits."""
+    deflate = agree(server_context_takeover=True)
+    connection = connect(
+        deflate=deflate, send_buffer_size=8 * KIB, buffer_size=SMALL_BUFFER
+    )
+    connection.peer.protocol.extensions = [PerMessageDeflate(False, True, 15, 15)]
+    blob = random.Random(1).randbytes(8 * KIB)
+
+    def send(sender: int) -> None:
+        for i in range(200):
+            # Each refers to those before it, and half of it is new.
+            start = (i * 1009 + sender * 17) % len(blob)
+            connection.transport.send(bytes((sender,)) + blob[start:] + os.urandom(KIB))
+
+    senders = [gevent.spawn(send, sender) for sender in range(3)]
+    settle(lambda: connection.transport.outbox_size)
+    assert not any(sender.dead for sender in senders)
+    received = connection.peer.receive_many(3 * 200)
+    gevent.joinall(senders, raise_error=True)
+    for sender in range(3):
+        own = [message for message in received if message[0] == sender]  # type: ignore[index]
+        assert (
+            [message[1:-KIB] for message in own]
+            == [  # type: ignore[index]
+                blob[(i * 1009 + sender * 17) % len(blob) :] for i in range(200)
+            ]
+        )
 
 
 # Leaks

@@ -198,6 +198,30 @@ def test_session_and_cookies_arrive_with_the_101(server: Server) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gunicorn", "pywsgi-websocket", "pywsgi-stock"])
+def test_sessions_are_not_written_at_the_end(farm: Farm, kind: str) -> None:
+    from django.contrib.sessions.models import Session
+    from django.db import connection
+
+    server = farm(kind)
+    with connect(server, "/keep-session/") as websocket:
+        cookies = ";".join(websocket.response.headers.get_all("Set-Cookie"))
+        assert load_session(cookies) == {"before": True}
+        # As if the user logged out meanwhile.
+        key = re.search(r"sessionid=(\w+)", cookies)[1]
+        assert Session.objects.filter(pk=key).delete()[0] == 1
+    wait_for(lambda: "/keep-session/ closed by" in server.log, "the end")
+    assert not Session.objects.filter(pk=key).exists()
+
+    with connect(server, "/keep-session/") as websocket:
+        cookies = ";".join(websocket.response.headers.get_all("Set-Cookie"))
+        assert load_session(cookies) == {"before": True}
+        websocket.send("save")
+        assert websocket.recv() == "saved"
+        assert load_session(cookies) == {"before": True, "after": True}
+    connection.close()
+
+
+@pytest.mark.parametrize("kind", ["gunicorn", "pywsgi-websocket", "pywsgi-stock"])
 def test_the_101_has_the_headers_of_a_handshake_and_none_of_a_body(
     farm: Farm, kind: str
 ) -> None:

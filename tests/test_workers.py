@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 
 import pytest
 
 from dwebsocket.gateway import HANDOVER
 from dwebsocket.workers import WebSocketWorker, _offer_handover
 
-from .clients import connect
-from .servers import Farm, Server, wait_for
+from .clients import connect, read_until
+from .servers import TIMEOUT, Farm, Server, wait_for
 
 
 def status(server: Server) -> dict[str, int]:
@@ -42,6 +43,18 @@ def test_a_conversation_is_one_greenlet(server: Server) -> None:
             stack.enter_context(connect(server, "/echo/"))
         wait_for(lambda: status(server)["greenlets"] <= before + 10, "greenlets' ends")
     wait_for(lambda: status(server)["greenlets"] <= before, "all greenlets' ends")
+
+
+def test_keepalive_is_not_for_the_first_request(farm: Farm) -> None:
+    server = farm.start("gunicorn", options=["--keep-alive", "1"])
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.settimeout(2)
+        with pytest.raises(TimeoutError):
+            sock.recv(1)
+        sock.settimeout(TIMEOUT)
+        sock.sendall(b"GET /page/ HTTP/1.1\r\nHost: testserver\r\n\r\n")
+        read_until(sock, b"", b"a page")
+        assert sock.recv(1) == b""
 
 
 def test_preload_is_refused_with_an_explanation(farm: Farm) -> None:

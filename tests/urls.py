@@ -6,29 +6,46 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
+from dwebsocket import require_websocket
+
 from . import readme_views, views
+
+compressed = require_websocket(compression=True)
+in_context = require_websocket(
+    compression={"server_context_takeover": True, "client_context_takeover": True}
+)
 
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("readme/", include(readme_views)),
     path("status/", views.status),
+    path("census/", views.census),
     path("page/", views.page),
+    path("slow-page/", views.slow_page),
     path("login-first/", views.login_first),
     path("echo/", views.echo),
     path("echo-big/", views.echo_big),
     path("echo-small/", views.echo_small),
+    path("compressed/echo/", compressed(views.echo)),
+    path("compressed/slow-reader/", compressed(views.slow_reader)),
+    path("in-context/echo/", in_context(views.echo)),
     path("both/", views.both),
+    path("visit/", views.visit),
+    path("close-at-once/", views.close_at_once),
     path("attribute/", views.attribute),
     path("greeting/<str:name>/", views.Greeting.as_view()),
     path("refuse/<str:how>/", views.refuse),
     path("members/", views.members),
     path("staff/", views.staff),
     path("set-cookies/", views.set_cookies),
+    path("keep-session/", views.keep_session),
     path("choose/", views.choose),
     path("fail/", views.fail),
+    path("fail/<str:name>/", views.fail),
     path("close/", views.close),
     path("nothing/", views.nothing),
     path("sleep/", views.sleep),
+    path("linger/", views.linger),
     path("wait/", views.wait),
     path("count/", views.count),
     path("many-senders/", views.many_senders),
@@ -37,6 +54,7 @@ urlpatterns = [
     path("go/", views.go),
     path("ping/", views.ping),
     path("heartbeat/", views.heartbeat),
+    path("impatient/", views.impatient),
     path("environment/", views.environment, name="environment"),
     path("show-messages/", views.show_messages),
     path("attributes/", views.attributes),

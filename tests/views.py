@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
+import resource
+import sys
 import time
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -31,6 +37,7 @@ from greenlet import greenlet
 from dwebsocket import accept_websocket, require_websocket, stats
 from dwebsocket.exceptions import ConnectionClosed
 from dwebsocket.registry import registry
+from dwebsocket.request import _share
 
 _counters = {"request_finished": 0, "got_request_exception": 0, "ended": 0}
 _events: list[str] = []
@@ -50,8 +57,6 @@ got_request_exception.connect(_receivers[1])
 
 def status(request: HttpRequest) -> HttpResponse:
     """What the tests ask for by HTTP while conversations go on."""
-    import gc
-
     data = {
         **_counters,
         "connections": registry.open,
@@ -64,8 +69,41 @@ def status(request: HttpRequest) -> HttpResponse:
     return HttpResponse(json.dumps(data), content_type="application/json")
 
 
+def census(request: HttpRequest) -> JsonResponse:
+    """What this process holds, to be compared with what it held before."""
+    _events.clear()
+    # Its size is limited, and it fills slowly.
+    _share.cache_clear()
+    # What this greenlet itself holds is as much each time.
+    connection.close()
+    gc.collect()
+    things = gc.get_objects()
+    resident = Path("/proc/self/statm").read_text().split()[1]
+    data = {
+        "connections": registry.open,
+        "objects": Counter(f"{type(x).__module__}.{type(x).__name__}" for x in things),
+        "blocks": sys.getallocatedblocks(),
+        "greenlets": sum(isinstance(x, greenlet) and not x.dead for x in things),
+        "watchers": gevent.get_hub().loop.activecnt,
+        "files": len(os.listdir("/proc/self/fd")),
+        "memory": int(resident) * resource.getpagesize(),
+    }
+    return JsonResponse(data)
+
+
 def page(request: HttpRequest) -> HttpResponse:
     return HttpResponse("a page")
+
+
+def slow_page(request: HttpRequest) -> HttpResponse:
+    """Take a while, or until a file is there."""
+    _events.append("slow page")
+    if "until" not in request.GET:
+        time.sleep(1)
+    else:
+        while not Path(request.GET["until"]).exists():
+            time.sleep(0.01)
+    return HttpResponse("a slow page")
 
 
 @login_required
@@ -104,6 +142,23 @@ def both(request: HttpRequest) -> HttpResponse | None:
 def attribute(request: HttpRequest) -> HttpResponse | None:
     request.websocket.send("by attribute")
     return None
+
+
+@accept_websocket
+def visit(request: HttpRequest) -> HttpResponse | None:
+    """Count who comes; show the headers as the server gives them to Django."""
+    _counters["visits"] = _counters.get("visits", 0) + 1
+    if not request.is_websocket():
+        return HttpResponse(f"visit {_counters['visits']}", status=202)
+    headers = {key: value for key, value in request.META.items() if "HTTP" in key}
+    request.websocket.send_json(headers)
+    return None
+
+
+@require_websocket(close_timeout=0.5)
+def close_at_once(request: HttpRequest) -> None:
+    """Close with a message in front, and don't wait long for the answer."""
+    request.websocket.send("closing")
 
 
 attribute.accept_websocket = True  # type: ignore[attr-defined]
@@ -192,6 +247,17 @@ def set_cookies(request: HttpRequest) -> None:
 
 
 @require_websocket
+def keep_session(request: HttpRequest) -> None:
+    websocket = request.websocket
+    request.session["before"] = True
+    websocket.accept()
+    request.session["after"] = True
+    for _ in websocket:
+        request.session.save()
+        websocket.send("saved")
+
+
+@require_websocket
 def choose(request: HttpRequest) -> None:
     """Choose what the query string says; report what accept() objects to."""
     websocket = request.websocket
@@ -213,7 +279,7 @@ def show_messages(request: HttpRequest) -> None:
 
 
 @require_websocket
-def fail(request: HttpRequest) -> None:
+def fail(request: HttpRequest, name: str = "") -> None:
     request.websocket.wait()
     raise ZeroDivisionError("after the upgrade")
 
@@ -240,6 +306,17 @@ def sleep(request: HttpRequest) -> None:
     _events.append("sleeping")
     time.sleep(5)
     _events.append(f"woke up, closed: {request.websocket.is_closed()}")
+
+
+@require_websocket
+def linger(request: HttpRequest) -> None:
+    """Have something left to do when the connection has closed."""
+    try:
+        for _ in request.websocket:
+            pass
+    finally:
+        time.sleep(0.5)
+        print(f"lingered after {request.websocket.close_code}")
 
 
 @require_websocket
@@ -343,6 +420,11 @@ def heartbeat(request: HttpRequest) -> None:
         websocket.send_json([websocket.latency, websocket.silence])
     _events.append(f"silent {websocket.close_code}")
     _counters["silent_for"] = time.monotonic() - started_at
+
+
+@require_websocket(close_timeout=0.2)
+def impatient(request: HttpRequest) -> None:
+    """End at once, and hardly wait for the peer's close frame."""
 
 
 @require_websocket

@@ -54,7 +54,7 @@ def with_page(example: Example) -> Callable[..., Any]:
 
     @wraps(example.view)
     def page_or_view(request: HttpRequest) -> Any:
-        if "text/html" in request.headers.get("Accept", "") and not request.GET:
+        if "text/html" in request.META.get("HTTP_ACCEPT", "") and not request.GET:
             return example_page(request, example)
         return example.view(request)
 

@@ -1,0 +1,88 @@
+"""What a server sends: messages and pings as frames.
+
+Standard library only: no Django, no gevent, no sockets.
+"""
+
+from __future__ import annotations
+
+from .deflate import Deflate
+from .frames import (
+    MAX_CONTROL_PAYLOAD,
+    Buffer,
+    Opcode,
+    encode_frame,
+    encode_header,
+)
+
+__all__ = ["RSV1", "Encoder"]
+
+#: Of a frame's first byte (section 5.2); RFC 7692 section 6: the message is compressed.
+RSV1 = 0x40
+
+
+class Encoder:
+    """The sending half of ``Protocol``; ``deflate`` is the extension, if agreed on."""
+
+    __slots__ = ("_deflate",)
+
+    def __init__(self, deflate: Deflate | None) -> None:
+        self._deflate = deflate
+
+    def encode_message(self, message: str | Buffer) -> bytes:
+        """Return the frame of a message: text for str, binary for bytes-like.
+
+        Raises TypeError for anything else, ValueError for a str that has no
+        UTF-8 form (lone surrogates).
+        """
+        if type(message) is str:
+            opcode = 1
+            payload = _encode_text(message)
+        elif isinstance(message, str):
+            opcode = 1
+            payload = str.encode(message)
+        elif isinstance(message, (bytes, bytearray, memoryview)):
+            opcode = 2
+            payload = bytes(message)
+        else:
+            raise TypeError(
+                f"a message is str or bytes-like, not {type(message).__name__}"
+            )
+        if self._deflate is not None:
+            opcode, payload = _compress(self._deflate, opcode, payload)
+        return encode_frame(opcode, payload)
+
+    def encode_long(self, message: str | bytes) -> tuple[bytes, bytes]:
+        """Return header and payload of a message's frame, not joined.
+
+        Raises like ``encode_message``.
+        """
+        if isinstance(message, str):
+            opcode = 1
+            payload = message.encode()
+        else:
+            opcode = 2
+            payload = message
+        if self._deflate is not None:
+            opcode, payload = _compress(self._deflate, opcode, payload)
+        return encode_header(opcode, len(payload)), payload
+
+    def encode_ping(self, payload: Buffer = b"") -> bytes:
+        """Return a ping frame.  Raises ValueError above 125 bytes of payload."""
+        if not isinstance(payload, (bytes, bytearray, memoryview)):
+            raise TypeError(
+                f"a ping payload is bytes-like, not {type(payload).__name__}"
+            )
+        payload = bytes(payload)
+        if len(payload) > MAX_CONTROL_PAYLOAD:
+            raise ValueError("ping payload is longer than 125 bytes")
+        return encode_frame(Opcode.PING, payload)
+
+
+def _encode_text(text: str) -> bytes:
+    # Named, the encoding isn't looked up.
+    return text.encode("utf-8")  # noqa: UP012
+
+
+def _compress(deflate: Deflate, opcode: int, payload: bytes) -> tuple[int, bytes]:
+    compressed = deflate.compress(payload)
+    return (opcode, payload) if compressed is None else (RSV1 | opcode, compressed)

@@ -1,0 +1,88 @@
+"""What a conversation keeps of its HTTP request, and what it lets go of.
+
+A view holds on to its request for hours, so what is in it counts as often as there
+are connections.  Nothing is lost that a view could still use.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import cache, lru_cache
+
+from django.http import HttpRequest, QueryDict
+from django.http.request import HttpHeaders
+
+__all__ = ["trim_request"]
+
+#: environ entries that belong to the HTTP request and hold on to the server.
+_HTTP_ONLY = frozenset(
+    (
+        "dwebsocket.handover",
+        "dwebsocket.scope",
+        "gunicorn.sock",
+        "gunicorn.socket",
+        "wsgi.early_hints",
+        "wsgi.errors",
+        "wsgi.file_wrapper",
+        "wsgi.input",
+        "wsgi.websocket",
+    )
+)
+
+#: Strings up to this long are shared with other requests.
+_MAX_SHARED = 200
+
+
+class _NoBody(io.BytesIO):
+    """Nothing to read; stays open, being shared, when a request closes it."""
+
+    def close(self) -> None: ...
+
+
+_NO_BODY = _NoBody()
+
+
+@lru_cache(maxsize=2048)
+def _share(value: str) -> str:
+    """Return the one string that stands for all that equal it."""
+    return value
+
+
+def trim_request(request: HttpRequest) -> None:
+    """Let go of what only HTTP needed, and of what can be made again.
+
+    Header names, and values that many clients send, are shared between requests.
+    """
+    environ = request.META
+    kept = {}
+    for name, value in environ.items():
+        if name not in _HTTP_ONLY:
+            if len(name) <= _MAX_SHARED:
+                name = _share(name)
+            if type(value) is str and len(value) <= _MAX_SHARED:
+                value = _share(value)
+            kept[name] = value
+    # A dict shrinks only when it is filled anew.
+    environ.clear()
+    environ.update(kept)
+    attributes = vars(request)
+    attributes["_stream"] = _NO_BODY
+    if isinstance(attributes.get("headers"), HttpHeaders):
+        del attributes["headers"]  # cached: made of META again when asked for
+    if _is_default(attributes.get("GET")):
+        attributes["GET"] = _no_query()
+    # Saved with the 101 response.  What a view would add would never be seen:
+    # now Django says so.
+    attributes.pop("_messages", None)
+
+
+@cache
+def _no_query() -> QueryDict:
+    return QueryDict()
+
+
+def _is_default(query: QueryDict | None) -> bool:
+    default = _no_query()
+    return (
+        query == default and query.encoding == default.encoding and not query._mutable
+    )

@@ -1,0 +1,42 @@
+"""Compiles the hot path with Cython, where there is a compiler.
+
+Metadata is in setup.cfg.  Without a compiler, or with DWEBSOCKET_PURE=1, the package
+is the same in pure Python.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+
+def find_extensions() -> list[Extension]:
+    """Return an extension for each module that has a .pxd, its C types."""
+    if os.environ.get("DWEBSOCKET_PURE"):
+        return []
+    from Cython.Build import cythonize
+
+    extensions = [
+        # Where it can't be built, the source is there.
+        Extension(
+            f"dwebsocket.{path.stem}", [f"dwebsocket/{path.stem}.py"], optional=True
+        )
+        for path in sorted(Path("dwebsocket").glob("*.pxd"))
+    ]
+    return cythonize(  # type: ignore[no-any-return]
+        extensions,
+        build_dir="build/cython",
+        language_level=3,
+        compiler_directives={
+            # Types are in the .pxd files alone: an annotation of str would refuse
+            # its subclasses.
+            "annotation_typing": False,
+            "boundscheck": False,
+            "initializedcheck": False,
+        },
+    )
+
+
+setup(ext_modules=find_extensions())
