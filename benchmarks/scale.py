@@ -1,12 +1,14 @@
 """Hold many idle connections, then send one message over each.
 
     python benchmarks/scale.py [--connections 150000] [--workers 10] [--hold 60]
+    python benchmarks/scale.py --storm
 
 Serves the example project's /echo/ view, sessions, auth and all default
 middlewares included, with gunicorn's and our worker; wsload holds the connections
 from several processes and addresses 127.0.0.x, answers the heartbeats, and at the
-end checks one echo over each.  Prints a table and, with --plot FILE, draws memory
-and processor time over the run (needs matplotlib).
+end checks one echo over each.  With --storm, 10,000 connect at once to one worker.
+Prints a table and, with --plot FILE, draws memory and processor time over the run
+(needs matplotlib).
 
 Memory is the proportional set size (PSS) of all processes of the server, and the
 kernel's: the growth of its slabs and socket buffers, clients' side included.
@@ -119,7 +121,7 @@ def run(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
                 *(wsload, "idle", "--port", str(port), "--path", "/echo/"),
                 *("-n", str(options.connections), "-t", str(options.hold)),
                 *("-r", str(options.rate), "-c", str(options.concurrency)),
-                *("--setup-timeout", "600", "--verify"),
+                *("--setup-timeout", "3600", "--hs-timeout", "300", "--verify"),
             ],
             stdout=subprocess.PIPE,
             text=True,
@@ -180,6 +182,7 @@ def report(result: dict[str, Any]) -> None:
             "echo, median and last",
             "{p50:,.0f} us, {max:,.0f} us".format(**line["verify_us"]),
         ),
+        ("first error", line.get("first_handshake_error", "none")),
         (
             "refused, closed, lost",
             f"{line['failed']}, {line['closed_by_server']}, {line['lost']}",
@@ -215,7 +218,15 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=3000, help="connects per second")
     parser.add_argument("--concurrency", type=int, default=500, help="handshakes")
     parser.add_argument("--plot", type=Path)
+    parser.add_argument(
+        "--storm",
+        action="store_true",
+        help="10,000 at once against one worker, held 5 s",
+    )
     options = parser.parse_args()
+    if options.storm:
+        options.connections = options.concurrency = 10_000
+        options.workers, options.rate, options.hold = 1, 0, 5
     with tempfile.TemporaryDirectory() as directory:
         result = run(options, Path(directory))
     report(result)
