@@ -12,10 +12,12 @@ import mmap
 import os
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import gevent
 from gevent import monkey
+from gevent.server import StreamServer
 from gunicorn.workers.ggevent import GeventWorker
 
 from .frames import CloseCode
@@ -48,6 +50,7 @@ class WebSocketWorker(GeventWorker):  # type: ignore[misc]
     head_timeout: float | None = 20
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._servers: list[StreamServer] = []
         self._head_timers: dict[Any, gevent.Timeout] = {}
         self._is_alive = True
         self._is_told = False
@@ -78,7 +81,26 @@ class WebSocketWorker(GeventWorker):  # type: ignore[misc]
         self._is_told = True
         super().handle_exit(sig, frame)
 
+    def server_class(
+        self, listener: Any, *, spawn: Any, ssl_context: Any = None, **others: Any
+    ) -> StreamServer:
+        """Return what gunicorn serves a listener with when this is None.
+
+        It keeps that to itself otherwise.
+        """
+        tls = {} if ssl_context is None else {"ssl_context": ssl_context}
+        handle = partial(self.handle, listener)
+        server = StreamServer(listener, handle=handle, spawn=spawn, **tls)
+        if self.cfg.workers > 1:
+            server.max_accept = 1
+        self._servers.append(server)
+        return server
+
     def _close_connections(self) -> None:
+        # gunicorn does it up to a second later, and whoever comes back meanwhile would
+        # be refused.
+        for server in self._servers:
+            server.stop_accepting()
         is_stop = self._is_told and self._load == _loads[0]
         code = CloseCode.GOING_AWAY if is_stop else CloseCode.SERVICE_RESTART
         timeout = self.cfg.graceful_timeout

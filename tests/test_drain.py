@@ -62,6 +62,19 @@ def test_2000_connections(farm: Farm, number: signal.Signals, code: int) -> None
             assert websocket.recv() == "to the new worker"
 
 
+def test_clients_come_back_at_once(farm: Farm) -> None:
+    server = farm.start("gunicorn")
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(server, "/echo/")) for _ in range(20)]
+        server.process.send_signal(signal.SIGHUP)
+        for client in clients:
+            assert wait_until_closed(client) == 1012
+            # It doesn't get to the worker that is ending.
+            again = stack.enter_context(connect(server, "/echo/"))
+            again.send("back")
+            assert again.recv(TIMEOUT) == "back"
+
+
 def test_max_requests(farm: Farm) -> None:
     options = ["--max-requests", "5", "--graceful-timeout", "10"]
     server = farm.start("gunicorn", options=options)
