@@ -21,6 +21,7 @@ __all__ = [
     "check_request",
     "check_response_headers",
     "choose_subprotocol",
+    "is_probe",
     "is_websocket_request",
     "parse_extensions",
     "parse_subprotocols",
@@ -64,6 +65,20 @@ def is_websocket_request(environ: Environ) -> bool:
     """Tell whether the request asks for a WebSocket, well-formed or not."""
     upgrade = environ.get("HTTP_UPGRADE", "")
     return "websocket" in upgrade.lower() and "websocket" in _tokens(upgrade)
+
+
+def is_probe(environ: Environ) -> bool:
+    """Tell whether a plain request asks how a WebSocket would be answered.
+
+    Browsers don't tell scripts how a handshake was refused, so ``dwebsocket.js`` asks
+    again by a GET with the header ``WebSocket-Probe``.  No page of another origin can
+    set that unless CORS lets it.
+    """
+    return (
+        "HTTP_WEBSOCKET_PROBE" in environ
+        and environ.get("REQUEST_METHOD") == "GET"
+        and not is_websocket_request(environ)
+    )
 
 
 def check_request(environ: Environ) -> None:

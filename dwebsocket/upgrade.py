@@ -42,8 +42,10 @@ logger = logging.getLogger("dwebsocket")
 
 View = Callable[..., Any]
 
-#: Seconds after which a client that was refused with 503 may try again.
-_RETRY_AFTER = 5
+#: Seconds after which a client that was refused with 503 may try again: when there
+#: are too many, and when the worker is ending, beside others or before its successor.
+_RETRY_AFTER_FULL = 5
+_RETRY_AFTER_DRAINING = 1
 
 
 @cache
@@ -60,10 +62,12 @@ def are_connections_shared() -> bool:
 def prepare_request(request: HttpRequest) -> bool:
     """Set ``request.is_websocket`` and ``request.websocket``; return the former.
 
-    ``request.websocket`` is a WebSocket that waits for its view, or None.
+    ``request.websocket`` is a WebSocket that waits for its view, or None.  Views see
+    no difference between a WebSocket request and a probe.
     """
     if not hasattr(request, "is_websocket"):
-        is_websocket = handshake.is_websocket_request(request.META)
+        meta = request.META
+        is_websocket = handshake.is_websocket_request(meta) or handshake.is_probe(meta)
         request.is_websocket = _is_websocket if is_websocket else _is_not_websocket  # type: ignore[attr-defined]
         request.websocket = WebSocket() if is_websocket else None  # type: ignore[attr-defined]
     return request.is_websocket()  # type: ignore[no-any-return,attr-defined]
@@ -79,7 +83,7 @@ def run_view(
     """Run a view for a WebSocket request and return the response to it.
 
     That is the view's own, or a 101, or a refusal of the handshake.  Raises
-    what the view raises before it accepts.
+    what the view raises before it accepts.  A probe gets 204 for a 101.
     """
     websocket: WebSocket = request.websocket  # type: ignore[attr-defined]
     if websocket._transport is not None or websocket._opener is not None:
@@ -96,23 +100,31 @@ def run_view(
             )
     except UnsupportedServer as exc:
         logger.error("%s", exc, extra={"request": request})
-        registry.refused[501] += 1
+        _count_refusal(request, 501)
         return _plain_text(str(exc), 501)
     try:
         conversation = _check_handshake(request, websocket, settings.upgrade, gateway)
     except HandshakeError as exc:
-        registry.refused[exc.status_code] += 1
+        _count_refusal(request, exc.status_code)
         gateway.refuse(str(exc))
         return refuse(exc)
     outcome = conversation.run(view, args, kwargs)
     if outcome is ACCEPTED:
+        if handshake.is_probe(request.META):
+            conversation.abort()
+            return HttpResponse(status=204)
         return SwitchingProtocols(conversation, gateway)
     status = _get_status(outcome)
-    registry.refused[status] += 1
+    _count_refusal(request, status)
     gateway.refuse(f"The request was refused with status {status}.")
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome  # type: ignore[no-any-return]
+
+
+def _count_refusal(request: HttpRequest, status: int) -> None:
+    if not handshake.is_probe(request.META):
+        registry.refused[status] += 1
 
 
 def _get_status(outcome: Any) -> int:
@@ -149,7 +161,8 @@ def _check_handshake(
     gateway: Gateway,
 ) -> Conversation:
     environ = request.META
-    handshake.check_request(environ)
+    if not handshake.is_probe(environ):
+        handshake.check_request(environ)
     handshake.check_origin(
         environ,
         host=request.get_host(),
@@ -159,10 +172,11 @@ def _check_handshake(
     limit = settings.max_connections
     scope = environ.get(SCOPE, registry)
     if scope.is_draining or (limit is not None and registry.open >= limit):
+        seconds = _RETRY_AFTER_DRAINING if scope.is_draining else _RETRY_AFTER_FULL
         raise HandshakeError(
             "The server takes no more connections now.",
             status_code=503,
-            headers={"Retry-After": str(_RETRY_AFTER)},
+            headers={"Retry-After": str(seconds)},
         )
     offered = handshake.parse_subprotocols(environ)
     websocket.subprotocol = handshake.choose_subprotocol(offered, settings.subprotocols)

@@ -49,6 +49,18 @@ def find_program(name: str, package: str) -> str:
     return path
 
 
+def find_node() -> tuple[str, dict[str, str]]:
+    """Return the path of node, and an environment in which it finds ``ws``."""
+    node = find_program("node", "node-ws")
+    # Where Debian has what it packages.
+    directories = [os.environ.get("NODE_PATH", ""), "/usr/share/nodejs"]
+    environment = {**os.environ, "NODE_PATH": os.pathsep.join(directories)}
+    command = [node, "-e", "require('ws')"]
+    if subprocess.run(command, env=environment, capture_output=True).returncode:
+        miss("ws for node", "node-ws")
+    return node, environment
+
+
 def miss(name: str, package: str) -> NoReturn:
     """Skip the test for want of something, or fail under CI."""
     message = f"{name} is missing; install it with: apt-get install {package}"

@@ -18,6 +18,7 @@ from dwebsocket.handshake import (
     check_request,
     check_response_headers,
     choose_subprotocol,
+    is_probe,
     is_websocket_request,
     parse_extensions,
     parse_subprotocols,
@@ -89,6 +90,21 @@ def test_4_2_1_upgrade_header_names_websocket(
     upgrade: str | None, expected: bool
 ) -> None:
     assert is_websocket_request(sample(HTTP_UPGRADE=upgrade)) is expected
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({}, True),
+        ({"HTTP_WEBSOCKET_PROBE": None}, False),
+        ({"REQUEST_METHOD": "POST"}, False),
+        ({"REQUEST_METHOD": "OPTIONS"}, False),
+        ({"HTTP_UPGRADE": "websocket"}, False),
+    ],
+)
+def test_probe(changes: dict[str, Any], expected: bool) -> None:
+    environ = sample(**{"HTTP_UPGRADE": None, "HTTP_WEBSOCKET_PROBE": "1", **changes})
+    assert is_probe(environ) is expected
 
 
 @pytest.mark.parametrize(

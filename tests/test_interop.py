@@ -10,7 +10,6 @@ import asyncio
 import base64
 import contextlib
 import json
-import os
 import random
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -22,7 +21,7 @@ import pytest
 import websockets.asyncio.client
 
 from .clients import connect
-from .servers import TIMEOUT, Farm, Server, find_program, miss
+from .servers import TIMEOUT, Farm, Server, find_node
 
 _rng = random.Random(1)
 _hex = _rng.randbytes(200).hex()
@@ -175,13 +174,7 @@ def run_ws(
     server: Server, path: str, compression: object, fragments: int
 ) -> dict[str, Any]:
     """Have the client ``ws`` echo all messages; return how it ended."""
-    node = find_program("node", "node-ws")
-    # Where Debian has what it packages.
-    directories = [os.environ.get("NODE_PATH", ""), "/usr/share/nodejs"]
-    environment = {**os.environ, "NODE_PATH": os.pathsep.join(directories)}
-    command = [node, "-e", "require('ws')"]
-    if subprocess.run(command, env=environment, capture_output=True).returncode:
-        miss("ws for node", "node-ws")
+    node, environment = find_node()
     messages = [
         {"text": message}
         if isinstance(message, str)

@@ -105,6 +105,30 @@ def test_request_is_finished_when_the_conversation_starts(server: Server) -> Non
 
 
 @with_one_worker
+def test_a_probe_is_answered_as_a_websocket_would_be(server: Server) -> None:
+    before = status(server)
+    for path, code, header in (
+        ("/echo/", 204, None),
+        ("/both/", 204, None),
+        ("/sleep/", 204, None),
+        ("/refuse/403/", 403, ("X-Reason", "because")),
+        ("/refuse/429/", 429, ("Retry-After", "7")),
+        ("/members/", 302, ("Location", "/login/?next=/members/")),
+    ):
+        actual, headers, _ = server.get(path, {"WebSocket-Probe": "1"})
+        assert (path, actual) == (path, code)
+        assert header is None or headers[header[0]] == header[1]
+    foreign = {"WebSocket-Probe": "1", "Origin": "https://elsewhere.example"}
+    assert server.get("/echo/", foreign)[0] == 403
+    # No view goes on, and nothing was a connection.
+    wait_for(lambda: status(server)["connections"] == 0, "the views' ends")
+    after = status(server)
+    assert after["events"] == before["events"]
+    for name in ("opened", "refused"):
+        assert after["stats"][name] == before["stats"][name]
+
+
+@with_one_worker
 def test_connections_are_counted(server: Server) -> None:
     wait_for(lambda: status(server)["connections"] == 0, "other tests' ends")
     with connect(server, "/echo/") as websocket:

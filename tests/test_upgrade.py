@@ -202,6 +202,27 @@ def test_too_late_after_an_answer() -> None:
         server.request.websocket.send("x")
 
 
+def test_a_probe_ends_the_view_that_accepts() -> None:
+    ends = []
+
+    def view(request: HttpRequest) -> None:
+        assert request.is_websocket()
+        try:
+            request.websocket.accept()
+        except ConnectionClosed as exc:
+            ends.append(exc.code)
+            raise
+
+    request = RequestFactory().get("/path/", headers={"WebSocket-Probe": "1"})
+    request.META[HANDOVER] = Handover()
+    assert prepare_request(request)
+    response = run_view(request, view, (), {}, settings)
+    assert (response.status_code, response.content) == (204, b"")
+    gevent.idle()
+    assert ends == [1006]
+    assert registry.open == 0
+
+
 def test_max_connections() -> None:
     def view(request: HttpRequest) -> None:
         request.websocket.wait()

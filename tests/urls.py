@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.contrib.staticfiles.views import serve
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
@@ -18,6 +19,8 @@ in_context = require_websocket(
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("readme/", include(readme_views)),
+    path("static/<path:path>", serve, {"insecure": True}),
+    path("script-page/", views.script_page),
     path("status/", views.status),
     path("census/", views.census),
     path("page/", views.page),
@@ -64,6 +67,7 @@ urlpatterns = [
     path("database/", views.database),
     path("transaction/", views.transaction_while_waiting),
     path("helper/", views.helper),
+    path("typed/", views.typed),
 ]
 
 #: Another URLconf, which a middleware sets on demand.

@@ -27,6 +27,7 @@ from django.http import (
     HttpResponseRedirect,
     JsonResponse,
 )
+from django.template import Context, Template
 from django.template.response import TemplateResponse
 from django.urls import get_script_prefix, reverse
 from django.utils import timezone, translation
@@ -93,6 +94,28 @@ def census(request: HttpRequest) -> JsonResponse:
 
 def page(request: HttpRequest) -> HttpResponse:
     return HttpResponse("a page")
+
+
+_SCRIPT_PAGE = """
+{% load dwebsocket static %}<!doctype html>
+<script nonce="{{ nonce }}">
+  (window.dwebsocket ??= []).push(({ connect }) => {
+    window.early = connect("/typed/", { maxDelay: 1000 });
+  });
+</script>
+{% dwebsocket_script nonce=nonce defer=True %}
+<script type="module" nonce="{{ nonce }}">
+  import * as module from "{% static 'dwebsocket/dwebsocket.module.js' %}";
+  window.module = module;
+</script>
+"""
+
+
+def script_page(request: HttpRequest) -> HttpResponse:
+    """A page with the JavaScript client, under a Content-Security-Policy."""
+    html = Template(_SCRIPT_PAGE).render(Context({"nonce": "abc123"}))
+    policy = "default-src 'none'; script-src 'nonce-abc123'; connect-src 'self' ws:"
+    return HttpResponse(html, headers={"Content-Security-Policy": policy})
 
 
 def slow_page(request: HttpRequest) -> HttpResponse:
@@ -473,3 +496,15 @@ def helper(request: HttpRequest) -> HttpResponse:
     """Another greenlet touches the conversation; what the view returns is void."""
     gevent.spawn(request.websocket.send, "from a helper").join()
     return HttpResponse("void")
+
+
+@require_websocket
+def typed(request: HttpRequest) -> None:
+    """Answer typed messages; "close" closes, "silence" gets no answer."""
+    for text in request.websocket:
+        message = json.loads(text)
+        if message["type"] == "close":
+            request.websocket.close(*message["content"])
+        elif message["type"] != "silence":
+            reply = {**message, "type": "reply" if "id" in message else "echo"}
+            request.websocket.send_json(reply)
