@@ -13,7 +13,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = benchmarks dwebsocket example_project setup.py tests
 # What runs compiled, and is tested from its source as well.
-HOT_PATH = frames protocol transport compiled
+HOT_PATH = frames protocol transport websocket compiled
 RUFF = --target-version py310 --line-length 88 --exclude tests/readme_views.py
 
 .PHONY: demo serve test lint format fuzz packages clean

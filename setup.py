@@ -18,15 +18,11 @@ def find_extensions() -> list[Extension]:
         return []
     from Cython.Build import cythonize
 
-    extensions = [
-        # Where it can't be built, the source is there.
-        Extension(
-            f"dwebsocket.{path.stem}", [f"dwebsocket/{path.stem}.py"], optional=True
-        )
-        for path in sorted(Path("dwebsocket").glob("*.pxd"))
-    ]
-    return cythonize(  # type: ignore[no-any-return]
-        extensions,
+    extensions: list[Extension] = cythonize(
+        [
+            Extension(f"dwebsocket.{path.stem}", [f"dwebsocket/{path.stem}.py"])
+            for path in sorted(Path("dwebsocket").glob("*.pxd"))
+        ],
         build_dir="build/cython",
         language_level=3,
         compiler_directives={
@@ -37,6 +33,10 @@ def find_extensions() -> list[Extension]:
             "initializedcheck": False,
         },
     )
+    for extension in extensions:
+        # Where it can't be built, the source is there.  cythonize() forgets this.
+        extension.optional = True
+    return extensions
 
 
 setup(ext_modules=find_extensions())

@@ -175,7 +175,8 @@ def run(command: list[str | Path], environment: dict[str, str] | None = None) ->
 
 def clean_environment() -> dict[str, str]:
     """Return this process' environment without what would lead imports astray."""
-    return {name: v for name, v in os.environ.items() if not name.startswith("PYTHON")}
+    astray = ("PYTHON", "DWEBSOCKET_PURE")
+    return {name: v for name, v in os.environ.items() if not name.startswith(astray)}
 
 
 def find_program(name: str) -> str:
@@ -295,12 +296,11 @@ def versions(peer: Peer, directory: Path) -> str:
     program = directory / "bin/python"
     line = run([program, "-c", code]).strip()
     if OURS in peer.requires:
-        code = (
-            "import dwebsocket\n"
-            "print(getattr(dwebsocket, 'is_compiled', lambda: False)())"
-        )
-        answer = run([program, "-c", code]).strip()
-        line += ", compiled" if answer == "True" else ", not compiled"
+        code = "import dwebsocket; print(dwebsocket.is_compiled())"
+        is_compiled = run([program, "-c", code]).strip() == "True"
+        if is_compiled == peer.pure:
+            raise Missing(f"it is {'' if is_compiled else 'not '}compiled")
+        line += ", not compiled" if peer.pure else ", compiled"
     return line
 
 

@@ -2,9 +2,10 @@
 
 import cython
 
-from .frames cimport encode_frame
+from .frames cimport _encode_ascii, encode_frame
 
-cdef bytes _encode_text(str text)
+cdef extern from *:
+    bint _is_ascii "PyUnicode_IS_ASCII" (object text)
 
 cdef class Encoder:
     cdef object _deflate

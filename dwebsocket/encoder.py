@@ -5,6 +5,8 @@ Standard library only: no Django, no gevent, no sockets.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .deflate import Deflate
 from .frames import (
     MAX_CONTROL_PAYLOAD,
@@ -13,6 +15,14 @@ from .frames import (
     encode_frame,
     encode_header,
 )
+
+if TYPE_CHECKING:
+    from . import uncompiled as cython
+else:
+    try:
+        import cython
+    except ImportError:
+        from . import uncompiled as cython
 
 __all__ = ["RSV1", "Encoder"]
 
@@ -34,12 +44,12 @@ class Encoder:
         Raises TypeError for anything else, ValueError for a str that has no
         UTF-8 form (lone surrogates).
         """
-        if type(message) is str:
+        if isinstance(message, str):
+            if cython.compiled and self._deflate is None and _is_ascii(message):  # noqa: F821
+                return _encode_ascii(message)  # noqa: F821
             opcode = 1
-            payload = _encode_text(message)
-        elif isinstance(message, str):
-            opcode = 1
-            payload = str.encode(message)
+            # Named, the encoding isn't looked up; a subclass may have its own way.
+            payload = str.encode(message, "utf-8")
         elif isinstance(message, (bytes, bytearray, memoryview)):
             opcode = 2
             payload = bytes(message)
@@ -58,7 +68,7 @@ class Encoder:
         """
         if isinstance(message, str):
             opcode = 1
-            payload = message.encode()
+            payload = str.encode(message)
         else:
             opcode = 2
             payload = message
@@ -76,11 +86,6 @@ class Encoder:
         if len(payload) > MAX_CONTROL_PAYLOAD:
             raise ValueError("ping payload is longer than 125 bytes")
         return encode_frame(Opcode.PING, payload)
-
-
-def _encode_text(text: str) -> bytes:
-    # Named, the encoding isn't looked up.
-    return text.encode("utf-8")  # noqa: UP012
 
 
 def _compress(deflate: Deflate, opcode: int, payload: bytes) -> tuple[int, bytes]:

@@ -31,6 +31,7 @@ __all__ = [
     "encode_close",
     "encode_frame",
     "encode_header",
+    "is_ascii_within",
     "is_compiled",
     "is_valid_close_code",
     "parse_close",
@@ -120,12 +121,11 @@ def encode_header(opcode: int, length: int) -> bytes:
 
 def encode_frame(opcode: int, payload: bytes) -> bytes:
     """Return one whole unfragmented frame."""
+    if cython.compiled:
+        return _encode(opcode, payload)  # noqa: F821
     length = len(payload)
-    if length < 126:
-        if cython.compiled:
-            return _encode_short(opcode, payload, length)  # noqa: F821
-        if opcode < 16:
-            return _SHORT_HEADERS[opcode][length] + payload
+    if length < 126 and opcode < 16:
+        return _SHORT_HEADERS[opcode][length] + payload
     return encode_header(opcode, length) + payload
 
 
@@ -207,7 +207,7 @@ def apply_mask(
     return masked
 
 
-def unmask(data: bytes, start: int, length: int) -> bytes:
+def unmask(data: bytes | bytearray, start: int, length: int) -> bytes:
     """Return the payload of ``length`` bytes behind the masking key at ``start``."""
     if cython.compiled:
         return _unmask(data, start, length)  # noqa: F821
@@ -219,7 +219,7 @@ def unmask(data: bytes, start: int, length: int) -> bytes:
             words << 2, "little"
         )[:length]
     end = start + 4 + length
-    return bytes(apply_mask(data, data[start : start + 4], start + 4, end))
+    return bytes(apply_mask(data, bytes(data[start : start + 4]), start + 4, end))
 
 
 def apply_mask_within(data: bytearray, mask: bytes, start: int, end: int) -> None:
@@ -228,6 +228,13 @@ def apply_mask_within(data: bytearray, mask: bytes, start: int, end: int) -> Non
         _apply_mask_within(data, mask, start, end)  # noqa: F821
     else:
         data[start:end] = apply_mask(data, mask, start, end)
+
+
+def is_ascii_within(data: bytearray, start: int, end: int) -> bool:
+    """Tell whether ``data[start:end]`` is ASCII."""
+    if cython.compiled:
+        return _is_ascii_within(data, start, end)  # noqa: F821
+    return data[start:end].isascii()
 
 
 def encode_close(code: int | None, reason: str = "") -> bytes:

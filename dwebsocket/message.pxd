@@ -1,5 +1,11 @@
 # C types of message.py, for Cython.
 
+from .frames cimport _unmask_text, is_ascii_within, unmask
+
+cdef extern from *:
+    # What it adds has any content.
+    int _resize "PyByteArray_Resize" (bytearray data, Py_ssize_t length) except -1
+
 cdef class IncomingMessage:
     cdef object _decoder
     cdef Py_ssize_t _filled
@@ -16,4 +22,4 @@ cdef class IncomingMessage:
     cdef object _take(self, Py_ssize_t size, bint is_last)
 
 cpdef str decode_text(payload)
-cdef str _decode_bytes(bytes payload)
+cpdef str unmask_text(const unsigned char *data, Py_ssize_t start, Py_ssize_t length)

@@ -7,12 +7,21 @@ Django, no gevent, no sockets.
 from __future__ import annotations
 
 import codecs
+from typing import TYPE_CHECKING
 
 from .deflate import Inflater
 from .exceptions import InvalidPayload, MessageTooBig
-from .frames import Buffer, apply_mask_within
+from .frames import Buffer, apply_mask_within, is_ascii_within, unmask
 
-__all__ = ["LONG", "IncomingMessage", "Message", "decode_text"]
+if TYPE_CHECKING:
+    from . import uncompiled as cython
+else:
+    try:
+        import cython
+    except ImportError:
+        from . import uncompiled as cython
+
+__all__ = ["LONG", "IncomingMessage", "Message", "decode_text", "unmask_text"]
 
 #: Text arrives as str, binary as bytes.
 Message = str | bytes
@@ -90,7 +99,11 @@ class IncomingMessage:
             self._parts = bytearray()
         if len(self._parts) < self._filled + LONG:
             # Never much more than has come: what is announced costs nothing.
-            self._parts += bytes(min(length, max(self._filled, 2 * LONG)))
+            more = min(length, max(self._filled, 2 * LONG))
+            if cython.compiled:
+                _resize(self._parts, len(self._parts) + more)  # noqa: F821
+            else:
+                self._parts += bytes(more)
         return memoryview(self._parts)[self._filled : self._filled + length]
 
     def fill(self, size: int, mask: bytes, is_last: bool) -> Message | None:
@@ -110,12 +123,15 @@ class IncomingMessage:
         if self._is_text:
             # Only to see at once what isn't UTF-8: kept piece by piece, text in
             # short fragments would take forty times its bytes.
-            if self._decoder is None:
+            if self._decoder is None and not is_ascii_within(
+                parts, start, self._filled
+            ):
                 self._decoder = _new_decoder()
-            try:
-                self._decoder.decode(parts[start : self._filled], is_last)
-            except UnicodeDecodeError as exc:
-                raise InvalidPayload("text isn't UTF-8") from exc
+            if self._decoder is not None:
+                try:
+                    self._decoder.decode(parts[start : self._filled], is_last)
+                except UnicodeDecodeError as exc:
+                    raise _not_utf8() from exc
         if not is_last:
             return None
         return decode_text(parts) if self._is_text else bytes(parts)
@@ -124,16 +140,24 @@ class IncomingMessage:
 def decode_text(payload: Buffer) -> str:
     """Return the text of a whole message."""
     try:
-        if type(payload) is bytes:
-            return _decode_bytes(payload)
         return str(payload, "utf-8")
     except UnicodeDecodeError as exc:
-        # Section 8.1: "When an endpoint is to interpret a byte stream as UTF-8
-        # but finds that the byte stream is not, in fact, a valid UTF-8 stream,
-        # that endpoint MUST _Fail the WebSocket Connection_."
-        raise InvalidPayload("text isn't UTF-8") from exc
+        raise _not_utf8() from exc
 
 
-def _decode_bytes(payload: bytes) -> str:
-    # Named, the encoding isn't looked up.
-    return payload.decode("utf-8")
+def unmask_text(data: bytes | bytearray, start: int, length: int) -> str:
+    """Return the text of ``length`` bytes behind the masking key at ``start``."""
+    try:
+        if cython.compiled:
+            return _unmask_text(data, start, length)  # noqa: F821
+        # Named, the encoding isn't looked up.
+        return unmask(data, start, length).decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise _not_utf8() from exc
+
+
+def _not_utf8() -> InvalidPayload:
+    # Section 8.1: "When an endpoint is to interpret a byte stream as UTF-8 but finds
+    # that the byte stream is not, in fact, a valid UTF-8 stream, that endpoint MUST
+    # _Fail the WebSocket Connection_."
+    return InvalidPayload("text isn't UTF-8")

@@ -4,8 +4,9 @@ import cython
 
 from .encoder cimport Encoder
 from .frames cimport encode_frame, parse_header, unmask
-from .message cimport IncomingMessage, decode_text
+from .message cimport IncomingMessage, unmask_text
 
+cdef object _CLOSED
 cdef object _OPEN
 
 cdef class Protocol(Encoder):
@@ -28,7 +29,11 @@ cdef class Protocol(Encoder):
     cdef public list replies
     cdef public object state
 
+    @cython.locals(octets=bytes)
     cpdef list receive_data(self, data)
+
+    @cython.locals(position=Py_ssize_t)
+    cdef list receive_octets(self, const unsigned char *octets, Py_ssize_t size)
 
     @cython.locals(incoming=IncomingMessage)
     cpdef object get_buffer(self)
@@ -38,10 +43,12 @@ cdef class Protocol(Encoder):
     cdef _turn_mask(self, Py_ssize_t size)
 
     @cython.locals(
-        position=Py_ssize_t, start=Py_ssize_t, end=Py_ssize_t, frame_end=Py_ssize_t,
+        position=Py_ssize_t, start=Py_ssize_t, frame_end=Py_ssize_t,
         length=Py_ssize_t, first=int,
     )
-    cdef bytes _parse_whole(self, bytes data, list messages)
+    cdef Py_ssize_t _parse_whole(
+        self, const unsigned char *data, Py_ssize_t end, list messages
+    ) except -1
 
     @cython.locals(position=Py_ssize_t, end=Py_ssize_t, taken=Py_ssize_t)
     cdef _parse(self, bytes data, list messages)

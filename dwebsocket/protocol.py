@@ -31,7 +31,7 @@ from .frames import (
     parse_header,
     unmask,
 )
-from .message import LONG, IncomingMessage, Message, decode_text
+from .message import LONG, IncomingMessage, Message, unmask_text
 
 __all__ = ["Message", "Protocol", "State"]
 
@@ -48,6 +48,7 @@ class State(enum.IntEnum):
 
 
 _OPEN = State.OPEN
+_CLOSED = State.CLOSED
 
 
 class Protocol(Encoder):
@@ -147,17 +148,17 @@ class Protocol(Encoder):
         and ``state`` afterwards.  Never raises: a fault of the peer fails the
         connection.
         """
-        messages: list[Message] = []
         octets = data if type(data) is bytes else bytes(data)
+        return self.receive_octets(octets, len(octets))
+
+    def receive_octets(self, octets: bytes | bytearray, size: int) -> list[Message]:
+        """Do as ``receive_data`` does, with the first ``size`` bytes of a buffer."""
+        messages: list[Message] = []
         try:
-            if self.state is _OPEN:
-                if not (self._remaining or self._message or self._unparsed):
-                    octets = self._parse_whole(octets, messages)
-                    if not octets:
-                        return messages
-            elif self.state is State.CLOSED:
-                return messages
-            self._parse(octets, messages)
+            position = self._parse_whole(octets, size, messages)
+            # What is held back may be asked for with no bytes at all.
+            if position < size or not size:
+                self._parse(bytes(octets[position:size]), messages)
         except ProtocolError as exc:
             self._fail(exc)
         return messages
@@ -209,13 +210,18 @@ class Protocol(Encoder):
         self._set_close(int(CloseCode.ABNORMAL_CLOSURE), "", "nobody")
         self._end()
 
-    def _parse_whole(self, data: bytes, messages: list[Message]) -> bytes:
+    def _parse_whole(
+        self, data: bytes | bytearray, end: int, messages: list[Message]
+    ) -> int:
         """Parse what nearly always comes: messages in one frame each, all of it here.
 
-        Returns what comes after them.
+        Returns the position of what comes after them.
         """
         position = 0
-        end = len(data)
+        if self._unparsed or self._remaining or self._message is not None:
+            return position
+        if self.state is not _OPEN:
+            return position
         while position + 6 <= end:
             first = data[position]
             length = data[position + 1] - 0x80
@@ -230,14 +236,16 @@ class Protocol(Encoder):
             frame_end = start + 4 + length
             if frame_end > end or length > self._max_message_size:
                 break
-            payload = unmask(data, start, length)
-            messages.append(decode_text(payload) if first == 0x81 else payload)
+            if first == 0x81:
+                messages.append(unmask_text(data, start, length))
+            else:
+                messages.append(unmask(data, start, length))
             position = frame_end
-        if position == end:
-            return b""
-        return data[position:] if position else data
+        return position
 
     def _parse(self, data: bytes, messages: list[Message]) -> None:
+        if self.state is _CLOSED:
+            return
         if self._unparsed:
             data = self._unparsed + data
             self._unparsed = b""

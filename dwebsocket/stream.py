@@ -4,13 +4,13 @@ Theory of operation:
 
 * A read watcher, never stopped while reading is wanted, calls ``_on_readable``
   in the hub.
-* A complete message goes straight to the greenlet that waits for it, or to the
-  inbox.  A full inbox stops the watcher: TCP holds the peer back, nothing is
-  dropped.
+* Complete messages go to the inbox, and the greenlets that wait for them go on when
+  the hub has read from all connections.  A full inbox stops the watcher: TCP holds the
+  peer back, nothing is dropped.
 * What runs in the hub never blocks, never raises and never runs user code.
 * Closing is the hub's: ``close`` starts it and returns.
 
-Writing is ``writer``'s, waiting ``transport``'s.
+Writing is ``writer``'s, the inbox ``inbox``'s, waiting ``transport``'s.
 
 TLS sockets are used without blocking (timeout 0) and differ in three ways only:
 at the start they may hold decrypted data back, they can't ``sendmsg``, and they
@@ -21,19 +21,15 @@ from __future__ import annotations
 
 import logging
 import socket
-import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from greenlet import greenlet
-
 from .deflate import Deflate
+from .inbox import Inbox
 from .limits import Limits
 from .protocol import Message, State
 from .syscalls import WouldBlock, receive, receive_into
-from .writer import Writer, unlimited
 
 __all__ = ["Stream"]
 
@@ -43,7 +39,7 @@ _OPEN = State.OPEN
 _READ = 1
 
 
-class Stream(Writer):
+class Stream(Inbox):
     """Moves bytes between a connected socket and inbox and outbox.
 
     ``sock`` is a plain non-blocking socket, or gevent's SSLSocket.  It is
@@ -56,20 +52,14 @@ class Stream(Writer):
         "__weakref__",
         "_close_timeout",
         "_close_timer",
-        "_inbox",
-        "_inbox_size",
         "_is_half_closed",
         "_is_paused",
-        "_max_inbox_size",
-        "_max_queue",
         "_on_end",
         "_owns_socket",
         "_ping",
         "_reader",
-        "_receivers",
         "bytes_in",
         "latency",
-        "messages_in",
         "pinged_at",
         "slice_",
     )
@@ -85,25 +75,17 @@ class Stream(Writer):
     ) -> None:
         super().__init__(sock, limits, deflate)
         self._owns_socket = owns_socket
-        self._max_queue = unlimited(limits.max_queue)
-        # In bytes, the longest message is allowed to fill the inbox alone.
-        self._max_inbox_size = unlimited(limits.max_message_size)
         self._close_timeout = limits.close_timeout
         self._on_end = on_end
         #: Seconds from the last answered ping to its pong, or None.
         self.latency: float | None = None
         self._ping: tuple[bytes, float] | None = None
-        # Messages for the view; None while there are none.
-        self._inbox: deque[Message] | None = None
-        self._inbox_size = 0
         self._is_paused = False
         self._is_half_closed = False
-        # Greenlets that wait for a message.
-        self._receivers: list[greenlet] = []
         self._close_timer: Any = None
         self._reader = self._hub.loop.io(sock.fileno(), _READ)
-        #: Messages and bytes of frames received.
-        self.messages_in = self.bytes_in = 0
+        #: Bytes of frames received.
+        self.bytes_in = 0
         # For the registry.
         self.slice_ = 0
         self.pinged_at = 0.0
@@ -130,11 +112,6 @@ class Stream(Writer):
     def is_open(self) -> bool:
         """Whether messages can be sent."""
         return self.protocol.state is State.OPEN
-
-    @property
-    def inbox_count(self) -> int:
-        """How many messages wait for ``receive``."""
-        return len(self._inbox) if self._inbox is not None else 0
 
     @property
     def silence(self) -> float:
@@ -184,23 +161,25 @@ class Stream(Writer):
         # Once: a peer that sends all the time must not keep the hub from others.
         if self._sock is None or self._is_paused:
             return
+        protocol = self.protocol
+        buffer = self._shared.buffer
         try:
             try:
-                buffer = self.protocol.get_buffer()
-                if buffer is not None:
-                    data = None
-                    size = receive_into(self._sock, buffer)
+                room = protocol.get_buffer()
+                if room is not None:
+                    size = receive_into(self._sock, room)
                 else:
-                    data = receive(self._sock, self._fd)
-                    size = len(data)
+                    size = receive(self._sock, self._fd, buffer)
             except WouldBlock:
                 return
             except OSError:
                 size = 0
-            if size:
-                self._receive(data, size)
-            else:
+            if not size:
                 self._on_lost()
+            elif room is not None:
+                self._on_received(protocol.buffer_filled(size), size)
+            else:
+                self._on_received(protocol.receive_octets(buffer, size), size)
         except Exception:
             self._on_error()
 
@@ -215,26 +194,19 @@ class Stream(Writer):
             self._hub.loop.run_callback(self._on_readable)
         if received or self.protocol.is_held:
             try:
-                self._receive(received, len(received))
+                self._on_received(self.protocol.receive_data(received), len(received))
             except Exception:
                 self._on_error()
 
-    def _receive(self, data: bytes | None, size: int) -> None:
-        """Take what was received: ``data``, or what is in the protocol's buffer."""
+    def _on_received(self, messages: list[Message], size: int) -> None:
+        """Take what ``size`` bytes of the peer have given."""
         protocol = self.protocol
         self.heard_at = self._heartbeat.clock
         self.bytes_in += size
-        if data is None:
-            messages = protocol.buffer_filled(size)
-        else:
-            messages = protocol.receive_data(data)
-        message: Message | None = None
         if messages:
-            self.messages_in += len(messages)
-            if len(messages) == 1 and self._receivers and self._inbox is None:
-                message = messages[0]
-            else:
-                self._store(messages)
+            if self._store(messages):
+                self._pause()
+            self._wake_later()
         if protocol.replies:
             self._reply()
         if protocol.pong is not None:
@@ -245,43 +217,6 @@ class Stream(Writer):
             self._hub.loop.run_callback(self._resume)
         if protocol.state is not _OPEN:
             self._on_closing()
-        # The last thing that a callback does: the greenlets run meanwhile.
-        if message is not None:
-            self._switch_to(self._receivers.pop(0), message)
-        elif self._receivers:
-            self._wake_receivers()
-
-    def _store(self, messages: list[Message]) -> None:
-        inbox = self._inbox
-        if inbox is None:
-            inbox = self._inbox = deque(messages)
-        else:
-            inbox.extend(messages)
-        for message in messages:
-            self._inbox_size += len(message)
-        if len(inbox) >= self._max_queue or self._inbox_size >= self._max_inbox_size:
-            self._pause()
-
-    def _switch_to(self, receiver: greenlet, message: Message | None) -> None:
-        """Let a greenlet go on that is no longer in ``_receivers``."""
-        try:
-            receiver.switch(message)
-        except BaseException:
-            # It has ended with this; not ours.
-            self._hub.handle_error(receiver, *sys.exc_info())
-
-    def _wake_receivers(self) -> None:
-        """Let go on whom there is a message for; all, when nothing will come."""
-        receivers = self._receivers
-        while receivers and (
-            self._inbox is not None or self.protocol.state is not _OPEN
-        ):
-            self._switch_to(receivers.pop(0), None)
-
-    def _wake_all_receivers(self) -> None:
-        # Later, and only those who still wait then.
-        if self._receivers:
-            self._hub.loop.run_callback(self._wake_receivers)
 
     def _resume_below_limit(self) -> None:
         # Not at the limit, but well below: else each message would stop and
@@ -334,7 +269,7 @@ class Stream(Writer):
             self._start_close_timer()
         if self._outbox is None:
             self._after_flush()
-        self._wake_all_receivers()
+        self._wake_later()
 
     def _after_flush(self) -> None:
         protocol = self.protocol
@@ -387,7 +322,7 @@ class Stream(Writer):
         sock, self._sock = self._sock, None
         self._fd = -1
         self._drop_outbox()
-        self._wake_all_receivers()
+        self._wake_later()
         try:
             if self._owns_socket:
                 sock.close()

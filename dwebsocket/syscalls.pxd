@@ -5,16 +5,14 @@ cdef extern from *:
     #include <errno.h>
     #include <sys/socket.h>
 
-    /* Descriptors are non-blocking, so the GIL isn't worth releasing; while it is
-       held nothing else uses the buffer. */
-    static char dwebsocket_buffer[65536];
-
-    static PyObject *dwebsocket_receive(int fd)
+    /* Descriptors are non-blocking, so the GIL isn't worth releasing. */
+    static Py_ssize_t dwebsocket_receive(int fd, PyObject *buffer)
     {
-        Py_ssize_t size = recv(fd, dwebsocket_buffer, sizeof dwebsocket_buffer, 0);
-        if (size >= 0)
-            return PyBytes_FromStringAndSize(dwebsocket_buffer, size);
-        return PyErr_SetFromErrno(PyExc_OSError);
+        Py_ssize_t size = recv(fd, PyByteArray_AS_STRING(buffer),
+                               PyByteArray_GET_SIZE(buffer), 0);
+        if (size < 0)
+            PyErr_SetFromErrno(PyExc_OSError);
+        return size;
     }
 
     static Py_ssize_t dwebsocket_send(int fd, PyObject *frame)
@@ -29,14 +27,14 @@ cdef extern from *:
         return -1;
     }
     """
-    bytes dwebsocket_receive(int fd)
+    Py_ssize_t dwebsocket_receive(int fd, object buffer) except -1
     Py_ssize_t dwebsocket_send(int fd, object frame) except -1
 
-cdef inline bytes _receive(int fd):
-    return dwebsocket_receive(fd)
+cdef inline Py_ssize_t _receive(int fd, bytearray buffer) except -1:
+    return dwebsocket_receive(fd, buffer)
 
 cdef inline Py_ssize_t _send(int fd, bytes frame) except -1:
     return dwebsocket_send(fd, frame)
 
-cpdef bytes receive(sock, int fd)
+cpdef Py_ssize_t receive(sock, int fd, bytearray buffer) except -1
 cpdef Py_ssize_t send(sock, int fd, bytes frame) except -1

@@ -6,9 +6,7 @@ A plain socket is known by its descriptor ``fd``; TLS has none of its own, ``fd`
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
-from gevent import get_hub
 from gevent.ssl import SSLWantReadError, SSLWantWriteError
 
 if TYPE_CHECKING:
@@ -29,24 +27,19 @@ WouldBlock = (
     SSLWantWriteError,
 )
 
-_BUFFER_SIZE = 65536
-#: One for all connections of a hub: an idle connection owns none.
-_buffers: WeakKeyDictionary[Any, memoryview] = WeakKeyDictionary()
 
+def receive(sock: Any, fd: int, buffer: bytearray) -> int:
+    """Return how many bytes have come into the buffer; 0 is the end.
 
-def receive(sock: Any, fd: int) -> bytes:
-    """Return what has come; b"" is the end.  Raises OSError, also WouldBlock."""
+    Raises OSError, also WouldBlock.
+    """
     if cython.compiled and fd >= 0:
-        return _receive(fd)  # noqa: F821
-    hub = get_hub()
-    buffer = _buffers.get(hub)
-    if buffer is None:
-        buffer = _buffers[hub] = memoryview(bytearray(_BUFFER_SIZE))
-    return bytes(buffer[: sock.recv_into(buffer)])
+        return _receive(fd, buffer)  # noqa: F821
+    return sock.recv_into(buffer)  # type: ignore[no-any-return]
 
 
 def receive_into(sock: Any, buffer: memoryview) -> int:
-    """Return how many bytes have come into the buffer; 0 is the end."""
+    """Do as ``receive`` does, and release the buffer."""
     with buffer:
         return sock.recv_into(buffer)  # type: ignore[no-any-return]
 

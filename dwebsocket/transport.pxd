@@ -2,12 +2,12 @@
 
 import cython
 
+from .inbox cimport switch_to
 from .protocol cimport Protocol
 from .stream cimport Stream
 from .syscalls cimport send
 
 cdef object _OPEN
-cdef object _switch
 cdef object getcurrent
 
 cdef _before_wait(current)
@@ -15,7 +15,7 @@ cdef _before_wait(current)
 cdef class Transport(Stream):
     cpdef object receive(self, timeout=*)
     cpdef send(self, message)
-    cdef object _wait_for_message(self, timeout)
+    cdef _wait_for_message(self, timeout)
     cdef _send(self, bytes frame)
     @cython.locals(header=bytes, payload=bytes, sent=Py_ssize_t)
     cdef _send_long(self, message)

@@ -9,6 +9,7 @@ from greenlet import greenlet
 
 from .exceptions import ConnectionClosed
 from .frames import Buffer, CloseCode
+from .inbox import switch_to
 from .message import LONG, Message
 from .protocol import State
 from .registry import registry
@@ -18,9 +19,6 @@ from .syscalls import send, send_long
 __all__ = ["Transport"]
 
 _OPEN = State.OPEN
-
-#: Past what the hub's own switch() does for others than the hub.
-_switch = greenlet.switch
 
 
 def _before_wait(current: greenlet) -> None:
@@ -40,16 +38,11 @@ class Transport(Stream):
 
         None means: nothing came in time, or nothing will come any more.
         """
-        if self._inbox is None:
-            message = self._wait_for_message(timeout)
-            if message is not None:
-                return message
-            if self._inbox is None:
+        if self._first is None:
+            self._wait_for_message(timeout)
+            if self._first is None:
                 return None
-        message = self._inbox.popleft()
-        if not self._inbox:
-            self._inbox = None
-        self._inbox_size -= len(message)
+        message = self._take()
         if self._is_paused:
             self._resume_below_limit()
         return message
@@ -104,17 +97,16 @@ class Transport(Stream):
 
     def drop_inbox(self) -> None:
         """Forget the messages that nobody will ask for any more."""
-        self._inbox = None
+        self._first = self._rest = None
         self._inbox_size = 0
         self._resume()
 
-    def _wait_for_message(self, timeout: float | None) -> Message | None:
-        """Return a message that came, or None: look into the inbox."""
+    def _wait_for_message(self, timeout: float | None) -> None:
         current = getcurrent()
         _before_wait(current)
         # It may have taken its time.
-        if self._inbox is not None or self.protocol.state is not _OPEN:
-            return None
+        if self._first is not None or self.protocol.state is not _OPEN:
+            return
         hub = self._hub
         if current is hub:
             hub.switch_out()  # raises
@@ -123,22 +115,20 @@ class Transport(Stream):
             timer = hub.loop.timer(max(timeout, 0.0))
             # The loop's clock stands still while a greenlet computes.
             timer.start(self._on_receive_timeout, current, update=True)
-        self._receivers.append(current)
+        self._add_receiver(current)
         try:
-            return _switch(hub)  # type: ignore[no-any-return]
+            switch_to(hub)
         except BaseException:
             # It was killed, or a gevent.Timeout of the caller's.
-            if current in self._receivers:
-                self._receivers.remove(current)
+            self._discard_receiver(current)
             raise
         finally:
             if timer is not None:
                 timer.close()
 
     def _on_receive_timeout(self, receiver: greenlet) -> None:
-        if receiver in self._receivers:
-            self._receivers.remove(receiver)
-            self._switch_to(receiver, None)
+        if self._discard_receiver(receiver):
+            self._let_go_on(receiver)
 
     def _send(self, frame: bytes) -> None:
         if self.protocol.state is not _OPEN:

@@ -35,6 +35,37 @@ def test_all_or_none_is_compiled(module: str) -> None:
     assert path.endswith(tuple(EXTENSION_SUFFIXES)) == dwebsocket.is_compiled()
 
 
+@pytest.mark.parametrize(
+    "environment, is_built",
+    [
+        ({"CFLAGS": "-O0"}, shutil.which("cc") is not None),
+        ({"CC": "false"}, False),
+        ({"DWEBSOCKET_PURE": "1"}, False),
+    ],
+    ids=["compiler", "no compiler", "pure"],
+)
+def test_building_needs_no_compiler(
+    tmp_path: Path, environment: dict[str, str], is_built: bool
+) -> None:
+    # One module is enough, and quicker.
+    for name in ("setup.py", "setup.cfg", "README.rst", "dwebsocket/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(PACKAGE.parent / name, tmp_path / name)
+    for name in ("registry.py", "registry.pxd"):
+        shutil.copy(PACKAGE / name, tmp_path / "dwebsocket" / name)
+    variables = {k: v for k, v in os.environ.items() if k != "DWEBSOCKET_PURE"}
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "build"],
+        cwd=tmp_path,
+        env={**variables, **environment},
+        check=True,
+        capture_output=True,
+    )
+    names = [path.name for path in tmp_path.glob("build/lib*/dwebsocket/registry*")]
+    assert "registry.py" in names
+    assert any(name.endswith(".so") for name in names) == is_built
+
+
 def test_the_environment_can_forbid_it() -> None:
     code = "import dwebsocket.frames as f; print(f.is_compiled(), f.__file__)"
     environment = {**os.environ, "DWEBSOCKET_PURE": "1"}

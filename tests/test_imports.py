@@ -26,7 +26,8 @@ _CORE = {
     "message",
     "protocol",
 }
-_HUB = {*_CORE, "limits", "registry", "syscalls", "writer", "stream", "transport"}
+_HUB = {*_CORE, "limits", "registry", "syscalls", "writer"}
+_HUB |= {"inbox", "stream", "transport"}
 _GEVENT = {*_HUB, "websocket", "gateway", "handshake"}
 _DJANGO = {"conf", "context", "request", "signals"}
 
@@ -37,15 +38,16 @@ MAY_IMPORT = {
     "frames": {"exceptions", "uncompiled"},
     "deflate": {"exceptions", "frames"},
     "handshake": {"exceptions", "deflate"},
-    "encoder": {"frames", "deflate"},
-    "message": {"exceptions", "frames", "deflate"},
+    "encoder": {"frames", "deflate", "uncompiled"},
+    "message": {"exceptions", "frames", "deflate", "uncompiled"},
     "protocol": {*_CORE},
     "limits": set(),
     "registry": set(),
     "syscalls": {"uncompiled"},
     "writer": {*_CORE, "limits", "registry", "syscalls"},
-    "stream": {*_CORE, "limits", "syscalls", "writer"},
-    "transport": {*_CORE, "registry", "stream", "syscalls", "writer"},
+    "inbox": {*_CORE, "limits", "writer"},
+    "stream": {*_CORE, "inbox", "limits", "syscalls"},
+    "transport": {*_CORE, "inbox", "registry", "stream", "syscalls"},
     "websocket": {*_CORE, "transport"},
     "gateway": {"exceptions", "frames"},
     "server": {"frames", "gateway", "registry"},

@@ -101,14 +101,15 @@ def test_websockets(server: Server, path: str, are_fragmented: bool) -> None:
             assert websocket.recv(TIMEOUT) == message
 
 
-def test_websockets_without_compression(server: Server) -> None:
+@pytest.mark.parametrize("are_fragmented", [False, True], ids=["", "fragments"])
+def test_websockets_without_compression(server: Server, are_fragmented: bool) -> None:
     with (
         counted(server, "/echo/", is_compressed=False),
         connect(server, "/echo/", compression=None) as websocket,
     ):
         assert "Sec-WebSocket-Extensions" not in websocket.response.headers
         for message in MESSAGES:
-            websocket.send(message)
+            websocket.send(in_fragments(message) if are_fragmented else message)
             assert websocket.recv(TIMEOUT) == message
 
 
@@ -144,7 +145,12 @@ def test_websockets_with_asyncio(
 
 @pytest.mark.parametrize(
     ("path", "window_bits"),
-    [(PATHS["no context"], 15), (PATHS["no context"], 9), (PATHS["context"], 15)],
+    [
+        (PATHS["no context"], 0),  # no compression
+        (PATHS["no context"], 15),
+        (PATHS["no context"], 9),
+        (PATHS["context"], 15),
+    ],
 )
 def test_aiohttp(server: Server, path: str, window_bits: int) -> None:
     async def converse() -> None:
@@ -154,8 +160,9 @@ def test_aiohttp(server: Server, path: str, window_bits: int) -> None:
                 server.http + path, compress=window_bits, max_msg_size=0
             ) as websocket,
         ):
-            assert websocket.compress
-            assert websocket.client_notakeover == (path != PATHS["context"])
+            assert bool(websocket.compress) == bool(window_bits)
+            if window_bits:
+                assert websocket.client_notakeover == (path != PATHS["context"])
             for message in MESSAGES:
                 if isinstance(message, str):
                     await websocket.send_str(message)
@@ -166,7 +173,7 @@ def test_aiohttp(server: Server, path: str, window_bits: int) -> None:
             await websocket.close()
             assert websocket.close_code == 1000
 
-    with counted(server, path):
+    with counted(server, path, is_compressed=window_bits > 0):
         asyncio.run(asyncio.wait_for(converse(), TIMEOUT))
 
 

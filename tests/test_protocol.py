@@ -756,6 +756,16 @@ def test_8_1_text_is_utf_8_wherever_it_is_cut(message: str) -> None:
         check_messages(stream, [message], pong=b"")
 
 
+def test_8_1_text_is_utf_8_wherever_it_stops_being_ascii() -> None:
+    for length in range(1, 20):
+        for position in range(length):
+            message = "x" * position + "\xe9" + "x" * (length - position - 1)
+            payload = message.encode()
+            check_messages(masked(TEXT, payload), [message])
+            payload = payload.replace(b"\xc3", b"\xff")
+            check_failure(masked(TEXT, payload), 1007, "text isn't UTF-8")
+
+
 #: What isn't UTF-8, with the number of its bytes that could still become UTF-8.
 INVALID_UTF_8 = [
     # Continuation bytes where none may be

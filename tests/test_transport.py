@@ -392,6 +392,40 @@ def test_messages_arrive_in_pieces(connect: Connect) -> None:
     assert connection.peer.receive() == (Opcode.PONG, b"between")
 
 
+@pytest.mark.parametrize("size", [MIB - 2, 300_001])
+def test_long_text_that_is_ascii_at_first(connect: Connect, size: int) -> None:
+    connection = connect()
+    messages = ["x" * size, "x" * (size // 2) + "\xe9" * (size // 4), "x" * size]
+    client = gevent.spawn(connection.peer.send, *messages)
+    assert [connection.transport.receive() for _ in messages] == messages
+    client.get()
+    receiver = receive_in_greenlet(connection.transport)
+    bad = encode_frame(Opcode.TEXT, b"x" * size + b"\xff")
+    client = gevent.spawn(connection.peer.write, bad)
+    assert receiver.get() is None
+    assert connection.transport.protocol.close_code == 1007
+    client.kill()
+
+
+@on("unix")  # what is written has come at once
+def test_all_connections_are_read_before_a_greenlet_goes_on(connect: Connect) -> None:
+    connections = [connect() for _ in range(3)]
+    transports = [connection.transport for connection in connections]
+    seen: list[int] = []
+
+    def look(transport: Transport) -> None:
+        transport.receive()
+        seen.append(sum(other.inbox_count for other in transports))
+
+    greenlets = [gevent.spawn(look, transport) for transport in transports]
+    gevent.sleep(0)
+    for connection in connections:
+        connection.peer.write(encode("a") + encode("b"))
+    gevent.joinall(greenlets)
+    # Each has taken one of six.
+    assert seen == [5, 4, 3]
+
+
 def test_inbox_count(connect: Connect) -> None:
     connection = connect()
     transport = connection.transport
@@ -481,11 +515,11 @@ def test_receive_killed_at_the_end_loses_no_message(connect: Connect) -> None:
     receivers = [receive_in_greenlet(connection.transport) for _ in range(2)]
     close = encode_frame(Opcode.CLOSE, b"\x03\xe8")
     connection.transport.start(encode("message") + close)
-    # Thrown after the connection's end has set off the greenlets, and before
-    # they run.
+    # Thrown after the message has come, and before the greenlets go on.
     receivers[0].kill(block=False)
     gevent.joinall(receivers)
-    assert {receiver.value for receiver in receivers} == {"message", None}
+    assert isinstance(receivers[0].value, gevent.GreenletExit)
+    assert receivers[1].value == "message"
 
 
 # Full inbox
@@ -1478,7 +1512,8 @@ def test_spurious_wake_ups(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "received"), [("_receive", b""), ("_receive", b"early"), ("_flush", b"")]
+    ("name", "received"),
+    [("_on_received", b""), ("_on_received", b"\x81\x80mask"), ("_flush", b"")],
 )
 def test_internal_error(
     connect: Connect,

@@ -1,0 +1,193 @@
+"""One connection on gevent's hub: messages and the greenlets that wait for them.
+
+The hub receives from all connections that have something before it lets greenlets go
+on: what they send then leaves in one run, and a client on the same machine, a proxy
+say, isn't woken for each message.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from greenlet import greenlet
+
+from .deflate import Deflate
+from .limits import Limits
+from .protocol import Message, State
+from .writer import Writer, unlimited
+
+if TYPE_CHECKING:
+    from . import uncompiled as cython
+else:
+    try:
+        import cython
+    except ImportError:
+        from . import uncompiled as cython
+
+__all__ = ["Inbox", "switch_to"]
+
+_OPEN = State.OPEN
+_BUFFER_SIZE = 65536
+
+#: Past what the hub's own switch() does for others than the hub.
+_switch = greenlet.switch
+
+
+def switch_to(target: greenlet) -> None:
+    """Let a greenlet go on; return when this one is let go on."""
+    if cython.compiled:
+        _switch_in_c(target)  # noqa: F821
+    else:
+        _switch(target)
+
+
+class Inbox(Writer):
+    """Holds messages until greenlets ask for them, and greenlets until some come."""
+
+    __slots__ = (
+        "_first",
+        "_inbox_size",
+        "_is_due",
+        "_max_inbox_size",
+        "_max_queue",
+        "_receiver",
+        "_receivers",
+        "_rest",
+        "_shared",
+        "messages_in",
+    )
+
+    def __init__(self, sock: Any, limits: Limits, deflate: Deflate | None) -> None:
+        super().__init__(sock, limits, deflate)
+        self._max_queue = unlimited(limits.max_queue)
+        # In bytes, the longest message is allowed to fill the inbox alone.
+        self._max_inbox_size = unlimited(limits.max_message_size)
+        # Mostly there is one message or none; the others are behind it.
+        self._first: Message | None = None
+        self._rest: deque[Message] | None = None
+        self._inbox_size = 0
+        # The same for greenlets that wait for a message.
+        self._receiver: greenlet | None = None
+        self._receivers: list[greenlet] | None = None
+        #: Messages received.
+        self.messages_in = 0
+        self._shared = _share(self._hub)
+        self._is_due = False
+
+    @property
+    def inbox_count(self) -> int:
+        """How many messages wait for ``receive``."""
+        if self._first is None:
+            return 0
+        return 1 if self._rest is None else 1 + len(self._rest)
+
+    def _store(self, messages: list[Message]) -> bool:
+        """Take messages; return whether there are enough."""
+        self.messages_in += len(messages)
+        for message in messages:
+            if self._first is None:
+                self._first = message
+            elif self._rest is None:
+                self._rest = deque((message,))
+            else:
+                self._rest.append(message)
+            self._inbox_size += len(message)
+        return (
+            self._inbox_size >= self._max_inbox_size
+            or self.inbox_count >= self._max_queue
+        )
+
+    def _take(self) -> Message:
+        message = self._first
+        assert message is not None
+        if self._rest is None:
+            self._first = None
+        else:
+            self._first = self._rest.popleft()
+            if not self._rest:
+                self._rest = None
+        self._inbox_size -= len(message)
+        return message
+
+    def _add_receiver(self, receiver: greenlet) -> None:
+        if self._receiver is None:
+            self._receiver = receiver
+        elif self._receivers is None:
+            self._receivers = [receiver]
+        else:
+            self._receivers.append(receiver)
+
+    def _discard_receiver(self, receiver: greenlet | None) -> bool:
+        """Return whether it was waiting."""
+        if receiver is self._receiver:
+            self._receiver = None
+            if self._receivers is not None:
+                self._receiver = self._receivers.pop(0)
+                if not self._receivers:
+                    self._receivers = None
+        elif self._receivers is not None and receiver in self._receivers:
+            self._receivers.remove(receiver)
+            if not self._receivers:
+                self._receivers = None
+        else:
+            return False
+        return True
+
+    def _wake_later(self) -> None:
+        """Wake those who wait, when all connections have been read from."""
+        if self._receiver is not None and not self._is_due:
+            self._is_due = True
+            self._shared.add(self)
+
+    def _wake_receivers(self) -> None:
+        """Let go on whom there is a message for; all, when nothing will come."""
+        self._is_due = False
+        while self._receiver is not None and (
+            self._first is not None or self.protocol.state is not _OPEN
+        ):
+            receiver = self._receiver
+            self._discard_receiver(receiver)
+            self._let_go_on(receiver)
+
+    def _let_go_on(self, receiver: greenlet) -> None:
+        """Switch to a greenlet that no longer waits."""
+        try:
+            switch_to(receiver)
+        except BaseException:
+            # It has ended with this; not ours.
+            self._hub.handle_error(receiver, *sys.exc_info())
+
+
+class Shared:
+    """What the connections of a hub share."""
+
+    def __init__(self) -> None:
+        #: Received into: an idle connection owns none.
+        self.buffer = bytearray(_BUFFER_SIZE)
+        # With something for greenlets that wait.
+        self._due: list[Inbox] = []
+
+    def add(self, inbox: Inbox) -> None:
+        """Wake those who wait at this one, before the hub waits itself."""
+        if not self._due:
+            inbox._hub.loop.run_callback(self._wake)
+        self._due.append(inbox)
+
+    def _wake(self) -> None:
+        due = self._due
+        self._due = []
+        for inbox in due:
+            inbox._wake_receivers()
+
+
+_shared: WeakKeyDictionary[Any, Shared] = WeakKeyDictionary()
+
+
+def _share(hub: Any) -> Shared:
+    shared = _shared.get(hub)
+    if shared is None:
+        shared = _shared[hub] = Shared()
+    return shared
