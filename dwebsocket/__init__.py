@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .decorators import accept_websocket, require_websocket
     from .exceptions import (
         ConnectionClosed,
+        GroupError,
         HandshakeError,
         InvalidPayload,
         MessageTooBig,
@@ -31,6 +32,7 @@ __version__ = "1.0.dev0"
 
 __all__ = [
     "ConnectionClosed",
+    "GroupError",
     "HandshakeError",
     "InvalidPayload",
     "MessageTooBig",
@@ -65,7 +67,9 @@ def stats() -> dict[str, Any]:
     ``open`` (connections now), ``opened``, ``refused`` ({HTTP status: count}),
     ``closed`` ({close code: count}), ``messages_in``, ``messages_out``,
     ``bytes_in``, ``bytes_out`` (of frames), ``outbox_bytes`` (waiting now),
-    ``slow_consumers`` (closed with 1013).
+    ``slow_consumers`` (closed with 1013); of messages for groups, ``dropped`` and
+    ``coalesced`` on slow connections, and ``group_gaps`` (times that this process may
+    have missed some).
     """
     from .registry import registry
 

@@ -6,6 +6,7 @@
 * ``dwebsocket.W001``: a setting of dwebsocket 0.5 has no meaning any more
 * ``dwebsocket.W002``: a ``WEBSOCKET_`` setting that doesn't exist
 * ``dwebsocket.W003``: ``runserver`` is another app's
+* ``dwebsocket.W004`` (``--deploy``): groups reach one worker only
 """
 
 from __future__ import annotations
@@ -16,13 +17,21 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 from gevent import monkey
 
 from .conf import REMOVED_SETTINGS, find_error
+from .conf import settings as our_settings
 from .upgrade import are_connections_shared
 
-__all__ = ["check_apps", "check_middleware", "check_patching", "check_settings"]
+__all__ = [
+    "check_apps",
+    "check_groups",
+    "check_middleware",
+    "check_patching",
+    "check_settings",
+]
 
 _MIDDLEWARE = "dwebsocket.middleware.WebSocketMiddleware"
 
@@ -116,4 +125,25 @@ def check_apps(
             hint=f'Put "dwebsocket" before "{owner}" in INSTALLED_APPS.',
             id="dwebsocket.W003",
         )
+    ]
+
+
+@register("dwebsocket", deploy=True)
+def check_groups(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    try:
+        groups = our_settings.groups
+    except ImproperlyConfigured:
+        return []  # E001
+    return [
+        Warning(
+            f"The backend {alias!r} of WEBSOCKET_GROUPS reaches the connections of one "
+            "process only.",
+            hint="With several workers, or other processes that send, use "
+            "dwebsocket.groups.redis.RedisBackend.",
+            id="dwebsocket.W004",
+        )
+        for alias, config in groups.items()
+        if config["BACKEND"] == "dwebsocket.groups.memory.MemoryBackend"
     ]

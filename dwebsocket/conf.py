@@ -11,6 +11,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import empty
 
+from .backlog import DISCONNECT, SLOW_CONSUMER_POLICIES
 from .deflate import Options
 from .limits import Limits
 
@@ -89,6 +90,11 @@ class Settings:
         return Options(**value) if isinstance(value, Mapping) else Options()
 
     @property
+    def groups(self) -> Mapping[str, Mapping[str, Any]]:
+        """The backends for groups by alias, as in CACHES."""
+        return self._get("WEBSOCKET_GROUPS", _DEFAULT_GROUPS)  # type: ignore[no-any-return]
+
+    @property
     def limits(self) -> Limits:
         """What one connection may use."""
         return Limits(
@@ -98,6 +104,7 @@ class Settings:
             close_timeout=self._get("WEBSOCKET_CLOSE_TIMEOUT", 5),
             ping_interval=self._get("WEBSOCKET_PING_INTERVAL", 20),
             ping_timeout=self._get("WEBSOCKET_PING_TIMEOUT", 20),
+            slow_consumer=self._get("WEBSOCKET_SLOW_CONSUMER", DISCONNECT),
         )
 
     @property
@@ -120,6 +127,8 @@ class Settings:
 
 
 settings = Settings()
+
+_DEFAULT_GROUPS = {"default": {"BACKEND": "dwebsocket.groups.memory.MemoryBackend"}}
 
 
 def find_error(option: str, value: Any) -> str | None:
@@ -194,6 +203,24 @@ def _check_origins(value: Any) -> str | None:
     return None
 
 
+def _check_groups(value: Any) -> str | None:
+    if not isinstance(value, Mapping) or "default" not in value:
+        return 'must be a dictionary with the key "default".'
+    for alias, config in value.items():
+        if not isinstance(config, Mapping) or "BACKEND" not in config:
+            return f'needs a dictionary with the key "BACKEND" for {alias!r}.'
+        unknown = set(config) - {"BACKEND", "LOCATION", "OPTIONS"}
+        if unknown:
+            return f"has the unknown key {min(unknown)!r} for {alias!r}."
+    return None
+
+
+def _check_slow_consumer(value: Any) -> str | None:
+    if value not in SLOW_CONSUMER_POLICIES:
+        return f"must be one of {', '.join(SLOW_CONSUMER_POLICIES)}."
+    return None
+
+
 def _check_subprotocols(value: Any) -> str | None:
     if not isinstance(value, (list, tuple)) or not all(
         isinstance(name, str) and re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", name)
@@ -208,17 +235,19 @@ _VALIDATORS: dict[str, Callable[[Any], str | None]] = {
     "allowed_origins": _check_origins,
     "close_timeout": _check_seconds,
     "compression": _check_compression,
+    "groups": _check_groups,
     "max_connections": _check_count,
     "max_message_size": _check_count,
     "max_queue": _check_count,
     "ping_interval": _check_seconds,
     "ping_timeout": _check_seconds,
     "send_buffer_size": _check_count,
+    "slow_consumer": _check_slow_consumer,
     "subprotocols": _check_subprotocols,
 }
 
 #: Options that a decorator takes to override the setting for its view.
-VIEW_OPTIONS = frozenset(_VALIDATORS) - {"accept_all", "max_connections"}
+VIEW_OPTIONS = frozenset(_VALIDATORS) - {"accept_all", "groups", "max_connections"}
 
 _NAMES = [f"WEBSOCKET_{option.upper()}" for option in _VALIDATORS]
 _UNSET = object()

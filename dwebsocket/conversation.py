@@ -21,7 +21,7 @@ from gevent.event import Event
 from gevent.hub import Waiter
 from greenlet import greenlet
 
-from . import handshake
+from . import groups, handshake
 from .context import Setter, call_setters, find_setters
 from .deflate import Deflate
 from .exceptions import ConnectionClosed, WebSocketError
@@ -29,7 +29,7 @@ from .frames import CloseCode
 from .limits import Limits
 from .protocol import Message
 from .registry import Scope, registry
-from .request import trim_request
+from .request import find_user_id, trim_request
 from .signals import websocket_closed, websocket_message, websocket_opened
 from .transport import Transport
 from .websocket import WebSocket
@@ -200,10 +200,14 @@ class Conversation:
                     raise ValueError(f"the client doesn't offer {subprotocol!r}")
                 self._websocket.subprotocol = subprotocol
             self.headers = checked
+            # While an error can still be answered.
+            self._websocket.user_id = find_user_id(self._request)
             del self._offered
             self._ready = Event()
             self._decide(ACCEPTED)
             transport = self._wait_until_open()
+            self._websocket._transport = transport
+            groups.add_websocket(self._websocket)
             websocket_opened.send(
                 sender=WebSocket, request=self._request, websocket=self._websocket
             )
@@ -299,6 +303,7 @@ class Conversation:
         self._is_connected = False
         assert self._transport is not None
         self._scope.discard(self._transport)
+        groups.remove_websocket(self._websocket)
         self._on_end()
 
     def _on_end(self) -> None:

@@ -28,7 +28,7 @@ def accept_websocket(view: Any = None, **options: Any) -> Any:
     ``request.is_websocket()`` tells which.  Options, each overriding the setting
     ``WEBSOCKET_<OPTION>`` for this view: ``allowed_origins``, ``close_timeout``,
     ``compression``, ``max_message_size``, ``max_queue``, ``ping_interval``,
-    ``ping_timeout``, ``send_buffer_size``, ``subprotocols``.
+    ``ping_timeout``, ``send_buffer_size``, ``slow_consumer``, ``subprotocols``.
     """
     return _decorate(view, options, is_required=False)
 

@@ -5,7 +5,7 @@ Standard library only: no Django, no gevent, no sockets.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .deflate import Deflate
 from .frames import (
@@ -24,10 +24,25 @@ else:
     except ImportError:
         from . import uncompiled as cython
 
-__all__ = ["RSV1", "Encoder"]
+__all__ = ["RSV1", "Broadcast", "Encoder"]
 
 #: Of a frame's first byte (section 5.2); RFC 7692 section 6: the message is compressed.
 RSV1 = 0x40
+
+
+class Broadcast:
+    """A message for many connections: text (in UTF-8) or binary, by its opcode.
+
+    It is encoded, and compressed, once for all that agreed on the same.
+    """
+
+    __slots__ = ("frames", "opcode", "payload")
+
+    def __init__(self, opcode: int, payload: bytes) -> None:
+        self.opcode = opcode
+        self.payload = payload
+        #: Frames by their compressor, None for those that don't compress.
+        self.frames: dict[Any, bytes] = {}
 
 
 class Encoder:
@@ -57,9 +72,21 @@ class Encoder:
             raise TypeError(
                 f"a message is str or bytes-like, not {type(message).__name__}"
             )
+        return self._encode(opcode, payload)
+
+    def encode_broadcast(self, broadcast: Broadcast) -> bytes:
+        """Return the frame of a message that others get as well."""
+        compressor = None
         if self._deflate is not None:
-            opcode, payload = _compress(self._deflate, opcode, payload)
-        return encode_frame(opcode, payload)
+            compressor = self._deflate.compressor
+            if compressor.keeps_context:
+                # It refers to what was sent on this connection before.
+                return self._encode(broadcast.opcode, broadcast.payload)
+        frame = broadcast.frames.get(compressor)
+        if frame is None:
+            frame = self._encode(broadcast.opcode, broadcast.payload)
+            broadcast.frames[compressor] = frame
+        return frame
 
     def encode_long(self, message: str | bytes) -> tuple[bytes, bytes]:
         """Return header and payload of a message's frame, not joined.
@@ -75,6 +102,11 @@ class Encoder:
         if self._deflate is not None:
             opcode, payload = _compress(self._deflate, opcode, payload)
         return encode_header(opcode, len(payload)), payload
+
+    def _encode(self, opcode: int, payload: bytes) -> bytes:
+        if self._deflate is not None:
+            opcode, payload = _compress(self._deflate, opcode, payload)
+        return encode_frame(opcode, payload)
 
     def encode_ping(self, payload: Buffer = b"") -> bytes:
         """Return a ping frame.  Raises ValueError above 125 bytes of payload."""

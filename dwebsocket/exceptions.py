@@ -9,6 +9,7 @@
      |    +-- MessageTooBig    (.close_code 1009)
      +-- ConnectionClosed      (.code, .reason)
      +-- UnsupportedServer
+     +-- GroupError
 
 Mistakes of the calling code are ``TypeError``, ``ValueError`` or Django's
 ``ImproperlyConfigured``.  Imports nothing of the package.
@@ -20,6 +21,7 @@ from collections.abc import Mapping
 
 __all__ = [
     "ConnectionClosed",
+    "GroupError",
     "HandshakeError",
     "InvalidPayload",
     "MessageTooBig",
@@ -88,3 +90,7 @@ class ConnectionClosed(WebSocketError):
 
 class UnsupportedServer(WebSocketError):
     """The server doesn't give access to the connection, or isn't cooperative."""
+
+
+class GroupError(WebSocketError):
+    """A message for a group couldn't be handed to the backend, or not for certain."""

@@ -11,7 +11,7 @@ class Limits(NamedTuple):
     """What one connection may use.
 
     ``max_message_size``, ``send_buffer_size``: bytes or None; ``max_queue``:
-    messages or None; the others: seconds or None.
+    messages or None; ``slow_consumer``: of ``backlog``; the others: seconds or None.
     """
 
     max_message_size: int | None
@@ -20,3 +20,4 @@ class Limits(NamedTuple):
     close_timeout: float | None
     ping_interval: float | None = None
     ping_timeout: float | None = None
+    slow_consumer: str = "disconnect"

@@ -10,6 +10,7 @@ Nothing here imports ``transport``: a connection adds itself when it starts.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import time
@@ -22,6 +23,10 @@ from gevent import get_hub, sleep
 
 __all__ = ["Connection", "Heartbeat", "Registry", "Scope", "ServerScope", "registry"]
 
+logger = logging.getLogger("dwebsocket")
+
+#: Seconds between two lines about slow connections.
+_SLOW_LOG_INTERVAL = 10
 #: A connection is looked at this often in its interval and in its timeout.
 _LOOKS = 4
 #: The connections of a wheel are looked at in so many portions.
@@ -181,7 +186,12 @@ class Registry(Scope):
         self._heartbeats: dict[tuple[float | None, float | None], Heartbeat] = {}
         #: Since the process started.
         self.opened = 0
-        self.slow_consumers = 0
+        #: Workers of the server that runs in this process; 0: none of ours does.
+        self.workers = 0
+        self.group_gaps = 0
+        self._slow: Counter[str] = Counter()
+        self._slow_logged: Counter[str] = Counter()
+        self._slow_logged_at = -math.inf
         self.refused: Counter[int] = Counter()
         self.closed: Counter[int] = Counter()
         self._ended: Counter[str] = Counter()
@@ -217,8 +227,29 @@ class Registry(Scope):
             "bytes_in": totals["bytes_in"],
             "bytes_out": totals["bytes_out"],
             "outbox_bytes": outbox_size,
-            "slow_consumers": self.slow_consumers,
+            "slow_consumers": self._slow["slow_consumers"],
+            "dropped": self._slow["dropped"],
+            "coalesced": self._slow["coalesced"],
+            "group_gaps": self.group_gaps,
         }
+
+    def note_slow(self, kind: str, count: int = 1) -> None:
+        """Count what slow connections cost: a key of ``stats``; log it now and then."""
+        if not count:
+            return
+        self._slow[kind] += count
+        now = time.monotonic()
+        if now - self._slow_logged_at < _SLOW_LOG_INTERVAL:
+            return
+        news = self._slow - self._slow_logged
+        logger.warning(
+            "slow consumers: %d closed, %d messages dropped, %d replaced by newer ones",
+            news["slow_consumers"],
+            news["dropped"],
+            news["coalesced"],
+        )
+        self._slow_logged_at = now
+        self._slow_logged = Counter(self._slow)
 
     def note_end(self, connection: Connection, code: int) -> None:
         """Count a connection that has ended."""

@@ -11,8 +11,9 @@ from functools import cache, lru_cache
 
 from django.http import HttpRequest, QueryDict
 from django.http.request import HttpHeaders
+from django.utils.functional import SimpleLazyObject
 
-__all__ = ["trim_request"]
+__all__ = ["find_user_id", "trim_request"]
 
 #: environ entries that belong to the HTTP request and hold on to the server.
 _HTTP_ONLY = frozenset(
@@ -31,6 +32,21 @@ _HTTP_ONLY = frozenset(
 
 #: Strings up to this long are shared with other requests.
 _MAX_SHARED = 200
+
+
+def find_user_id(request: HttpRequest) -> str | None:
+    """Return the primary key of the user who is logged in as a str, or None.
+
+    Asks the database only if there is a session from which a user may come.
+    """
+    user = vars(request).get("user")
+    if isinstance(user, SimpleLazyObject) and "_cached_user" not in vars(request):
+        session = getattr(request, "session", None)
+        if session is not None and session.session_key is None:
+            return None
+    if user is None or not user.is_authenticated:
+        return None
+    return str(user.pk)
 
 
 class _NoBody(io.BytesIO):

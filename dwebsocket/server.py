@@ -30,7 +30,7 @@ from gevent.ssl import SSLSocket
 
 from .frames import CloseCode
 from .gateway import HANDOVER, SCOPE, Handover, read_buffered, take_socket
-from .registry import ServerScope
+from .registry import ServerScope, registry
 
 __all__ = ["WebSocketHandler", "WebSocketServer"]
 
@@ -165,6 +165,7 @@ class WebSocketServer(WSGIServer):
             self._stopped = None
             self.scope.is_draining = False
             self.set_spawn(self.pool)
+        registry.workers = registry.workers or 1
         super().start()
 
     def stop(

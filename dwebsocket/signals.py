@@ -7,14 +7,19 @@ Each is sent with ``sender=WebSocket``, ``request`` and ``websocket``:
   for connections that were opened when nobody listened
 * ``websocket_closed``: view and connection have ended; with ``code``, ``reason``
   and ``duration`` (seconds)
+
+``group_gap`` is sent with the class of a backend for groups, its ``alias`` and
+``duration``: so many seconds long this process may have missed messages of all its
+groups.  Pages that must not miss any should be told to load anew.
 """
 
 from __future__ import annotations
 
 from django.dispatch import Signal
 
-__all__ = ["websocket_closed", "websocket_message", "websocket_opened"]
+__all__ = ["group_gap", "websocket_closed", "websocket_message", "websocket_opened"]
 
 websocket_opened = Signal(use_caching=True)
 websocket_message = Signal(use_caching=True)
 websocket_closed = Signal(use_caching=True)
+group_gap = Signal(use_caching=True)

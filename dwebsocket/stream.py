@@ -126,7 +126,10 @@ class Stream(Inbox):
         """
         if not self.is_open:
             return
-        self._queue(self.protocol.start_close(code, reason))
+        frame = self.protocol.start_close(code, reason)
+        if self._backlog is not None:
+            self._queue_backlog()
+        self._queue(frame)
         self._on_closing()
 
     def abort(self) -> None:
@@ -321,6 +324,7 @@ class Stream(Inbox):
             self._close_timer = None
         sock, self._sock = self._sock, None
         self._fd = -1
+        self._backlog = None
         self._drop_outbox()
         self._wake_later()
         try:

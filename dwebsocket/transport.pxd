@@ -2,6 +2,7 @@
 
 import cython
 
+from .encoder cimport Broadcast
 from .inbox cimport switch_to
 from .protocol cimport Protocol
 from .stream cimport Stream
@@ -15,6 +16,7 @@ cdef _before_wait(current)
 cdef class Transport(Stream):
     cpdef object receive(self, timeout=*)
     cpdef send(self, message)
+    cpdef post(self, Broadcast broadcast, str policy, key=*)
     cdef _wait_for_message(self, timeout)
     cdef _send(self, bytes frame)
     @cython.locals(header=bytes, payload=bytes, sent=Py_ssize_t)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from gevent.hub import Waiter, getcurrent
 from greenlet import greenlet
 
+from .backlog import COALESCE, DISCONNECT, DROP_NEWEST, Backlog
+from .encoder import Broadcast
 from .exceptions import ConnectionClosed
 from .frames import Buffer, CloseCode
 from .inbox import switch_to
@@ -19,6 +22,9 @@ from .syscalls import send, send_long
 __all__ = ["Transport"]
 
 _OPEN = State.OPEN
+
+#: Bytes, for ``keep_current``.
+_NOT_SENT_SIZE = 16384
 
 
 def _before_wait(current: greenlet) -> None:
@@ -61,6 +67,8 @@ class Transport(Stream):
             # Encoded in the order in which they are sent: a compressed message
             # may refer to those before it.
             self._wait_for_drain()
+            if self._backlog is not None:
+                self._queue_backlog()
         if (
             isinstance(message, (str, bytes))
             and len(message) >= LONG
@@ -80,12 +88,50 @@ class Transport(Stream):
         """
         if self.protocol.state is not _OPEN:
             raise self._closed_error()
-        if self._outbox_size > self._send_buffer_size:
-            registry.slow_consumers += 1
-            self.close(CloseCode.TRY_AGAIN_LATER, "too slow")
+        if self.outbox_size > self._send_buffer_size:
+            self._close_slow()
             raise self._closed_error()
+        if self._backlog is not None:
+            self._queue_backlog()
         self._queue(self.protocol.encode_message(message))
         self.messages_out += 1
+
+    def post(
+        self,
+        broadcast: Broadcast,
+        policy: str,
+        key: tuple[str, str | None] | None = None,
+    ) -> None:
+        """Send a message of a group: without waiting, without raising.
+
+        ``policy`` says what happens when more waits for the peer than it may
+        (``backlog``); ``key`` which older message COALESCE replaces.
+        """
+        if self.protocol.state is not _OPEN:
+            return
+        if self._outbox is None:
+            self._queue(self.protocol.encode_broadcast(broadcast))
+            self.messages_out += 1
+            return
+        backlog = self._backlog
+        if backlog is None:
+            backlog = self._backlog = Backlog()
+        if policy != COALESCE:
+            key = None
+        elif backlog.replace(broadcast, key):
+            registry.note_slow("coalesced")
+            return
+        size = len(broadcast.payload) + backlog.ENTRY_SIZE
+        excess = self._outbox_size + backlog.size + size - self._send_buffer_size
+        if excess > 0:
+            if policy == DISCONNECT:
+                self._close_slow()
+                return
+            if policy == DROP_NEWEST:
+                registry.note_slow("dropped")
+                return
+            registry.note_slow("dropped", backlog.make_room(excess))
+        backlog.append(broadcast, policy, key)
 
     def ping(self, payload: Buffer = b"") -> None:
         """Send a ping; the pong sets ``latency``.  Raises like ``send``."""
@@ -94,6 +140,18 @@ class Transport(Stream):
         if self._outbox is not None:
             self._wait_for_drain()
         self._send(frame)
+
+    def keep_current(self) -> None:
+        """Have the system hold little back, for messages that become out of date."""
+        if self._sock.family in (socket.AF_INET, socket.AF_INET6):
+            self._sock.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOT_SENT_SIZE
+            )
+
+    def _close_slow(self) -> None:
+        registry.note_slow("slow_consumers")
+        self._backlog = None
+        self.close(CloseCode.TRY_AGAIN_LATER, "too slow")
 
     def drop_inbox(self) -> None:
         """Forget the messages that nobody will ask for any more."""

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .exceptions import WebSocketError
 from .frames import Buffer
 from .protocol import Message
 from .transport import Transport
+
+if TYPE_CHECKING:
+    from .groups.local import Membership
 
 __all__ = ["WebSocket"]
 
@@ -39,7 +42,16 @@ class WebSocket:
     ends when the connection has closed.
     """
 
-    __slots__ = ("__weakref__", "_on_message", "_opener", "_transport", "subprotocol")
+    __slots__ = (
+        "__weakref__",
+        "_id",
+        "_memberships",
+        "_on_message",
+        "_opener",
+        "_transport",
+        "subprotocol",
+        "user_id",
+    )
 
     def __init__(self) -> None:
         self._opener: _Opener | None = None
@@ -47,6 +59,10 @@ class WebSocket:
         self._on_message: Callable[[Message], object] | None = None
         #: The subprotocol that both sides agreed on, or None.
         self.subprotocol: str | None = None
+        #: Primary key of the user who was logged in, as a str, or None.
+        self.user_id: str | None = None
+        self._id: str | None = None
+        self._memberships: dict[tuple[str, str], Membership] | None = None
 
     def __repr__(self) -> str:
         if self._transport is None:
@@ -160,6 +176,21 @@ class WebSocket:
         options.setdefault("separators", (",", ":"))
         self.send(json.dumps(value, **options))
 
+    def join(self, group: str, **options: Any) -> None:
+        """Get what is sent to a group, until the connection ends.
+
+        See ``dwebsocket.groups.join``, which has the same options.
+        """
+        from . import groups
+
+        groups.join(group, self, **options)
+
+    def leave(self, group: str, *, using: str = "default") -> None:
+        """Get what is sent to a group no longer."""
+        from . import groups
+
+        groups.leave(group, self, using=using)
+
     def ping(self, payload: Buffer = b"") -> None:
         """Send a ping with up to 125 bytes; its pong sets ``latency``."""
         self._accepted().ping(payload)
@@ -207,6 +238,32 @@ class WebSocket:
         quarter of WEBSOCKET_PING_INTERVAL; 0 where that is None.
         """
         return None if self._transport is None else self._transport.silence
+
+    @property
+    def id(self) -> str:
+        """What ``dwebsocket.groups.send_to`` knows this by, in all processes.
+
+        It can't be guessed.
+        """
+        if self._id is None:
+            from . import groups
+
+            self._id = groups.make_reachable(self)
+        return self._id
+
+    # For dwebsocket.groups
+
+    @property
+    def memberships(self) -> dict[tuple[str, str], Membership]:
+        """Memberships by alias and channel."""
+        if self._memberships is None:
+            self._memberships = {}
+        return self._memberships
+
+    @property
+    def transport(self) -> Transport:
+        """The connection, which is accepted if it isn't yet."""
+        return self._accepted()
 
     def _accepted(self) -> Transport:
         if self._transport is None:

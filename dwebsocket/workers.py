@@ -154,6 +154,7 @@ class WebSocketWorker(GeventWorker):  # type: ignore[misc]
         super().patch()
 
     def load_wsgi(self) -> None:
+        registry.workers = self.cfg.workers
         super().load_wsgi()
         if not self.cfg.is_ssl:
             self.wsgi: Any = _offer_handover(self.wsgi)

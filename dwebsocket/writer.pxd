@@ -4,6 +4,8 @@ from .protocol cimport Protocol
 from .registry cimport Heartbeat
 from .syscalls cimport send
 
+cdef object _OPEN
+
 cdef class Writer:
     # What every message needs first, together.
     cdef object _sock
@@ -21,10 +23,13 @@ cdef class Writer:
     cdef Py_ssize_t _send_buffer_size
     cdef list _senders
     cdef object _writer
+    cdef object _backlog
+    cdef readonly str slow_consumer
 
     cpdef _queue(self, bytes frame)
     cpdef _start_outbox(self, frame)
     cpdef _append(self, frame)
+    cpdef _queue_backlog(self)
     cpdef _drop_outbox(self)
     cpdef _wake_senders(self)
     cpdef _after_flush(self)

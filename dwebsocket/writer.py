@@ -1,7 +1,8 @@
 """One connection on gevent's hub: writing.
 
 A frame is written whole or queued whole in the outbox, so frames of two senders
-never mix.  The outbox has a write watcher while it isn't empty.
+never mix.  The outbox has a write watcher while it isn't empty.  Messages of groups
+wait in the backlog behind it.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from gevent import get_hub
 from gevent.hub import Waiter
 from gevent.ssl import SSLSocket
 
+from .backlog import Backlog
 from .deflate import Deflate
 from .exceptions import ConnectionClosed
 from .frames import Buffer, CloseCode
 from .limits import Limits
-from .protocol import Protocol
+from .protocol import Protocol, State
 from .registry import registry
 from .syscalls import WouldBlock, send
 
@@ -28,6 +30,7 @@ __all__ = ["Writer", "unlimited"]
 
 logger = logging.getLogger("dwebsocket")
 
+_OPEN = State.OPEN
 _WRITE = 2
 #: Buffers for one sendmsg(); Linux takes up to 1024.
 _SEND_BUFFERS = 64
@@ -35,6 +38,8 @@ _SEND_BUFFERS = 64
 #: Frames of so many bytes at most share blocks of about so many in the outbox.
 _SHORT = 128
 _BLOCK_SIZE = 4096
+#: Bytes of the backlog that go into the outbox at once.
+_BACKLOG_SIZE = 16384
 
 
 def unlimited(value: int | None) -> int:
@@ -46,6 +51,7 @@ class Writer:
     """The socket, the protocol and the outbox of a connection."""
 
     __slots__ = (
+        "_backlog",
         "_fd",
         "_heartbeat",
         "_hub",
@@ -61,6 +67,7 @@ class Writer:
         "heard_at",
         "messages_out",
         "protocol",
+        "slow_consumer",
     )
 
     def __init__(self, sock: Any, limits: Limits, deflate: Deflate | None) -> None:
@@ -72,9 +79,13 @@ class Writer:
             max_message_size=limits.max_message_size, deflate=deflate
         )
         self._send_buffer_size = unlimited(limits.send_buffer_size)
+        #: What happens to messages of groups beyond that, if a group doesn't say.
+        self.slow_consumer = limits.slow_consumer
         # Frames for the peer; None while there are none.
         self._outbox: deque[Buffer] | None = None
         self._outbox_size = 0
+        # Messages of groups behind them; None while there are none.
+        self._backlog: Backlog | None = None
         self._pong: bytes | None = None
         self._senders: list[Waiter[Any]] = []
         self._writer: Any = None
@@ -87,7 +98,9 @@ class Writer:
     @property
     def outbox_size(self) -> int:
         """Bytes that wait for the peer."""
-        return self._outbox_size
+        if self._backlog is None:
+            return self._outbox_size
+        return self._outbox_size + self._backlog.size
 
     def _closed_error(self) -> ConnectionClosed:
         protocol = self.protocol
@@ -155,6 +168,7 @@ class Writer:
             # The reader will see what came before the end, and the end.
             for waiter in self._senders:
                 self._hub.loop.run_callback(waiter.throw, self._closed_error())
+            self._backlog = None
             self._drop_outbox()
             self._after_flush()
             return
@@ -169,9 +183,35 @@ class Writer:
             sent -= len(outbox.popleft())
         if not outbox:
             self._drop_outbox()
-            self._after_flush()
+            if self._backlog is not None:
+                self._send_backlog()
+            if self._outbox is None:
+                self._after_flush()
         elif self._outbox_size <= self._send_buffer_size:
             self._wake_senders()
+
+    def _send_backlog(self) -> None:
+        """Send what the peer takes now, or a part of it."""
+        backlog = self._backlog
+        while self._outbox is None and backlog and self.protocol.state is _OPEN:
+            frames = [self._encode_next(backlog)]
+            size = len(frames[0])
+            while backlog and size < _BACKLOG_SIZE:
+                frames.append(self._encode_next(backlog))
+                size += len(frames[-1])
+            self._queue(b"".join(frames))
+        if not backlog or self.protocol.state is not _OPEN:
+            self._backlog = None
+
+    def _queue_backlog(self) -> None:
+        """Put all of it into the outbox, before something that comes after it."""
+        backlog, self._backlog = self._backlog, None
+        while backlog:
+            self._queue(self._encode_next(backlog))
+
+    def _encode_next(self, backlog: Backlog) -> bytes:
+        self.messages_out += 1
+        return self.protocol.encode_broadcast(backlog.pop())
 
     def _drop_outbox(self) -> None:
         self._outbox = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -86,6 +87,8 @@ if "COMPRESSION" in os.environ:
     WEBSOCKET_COMPRESSION = True
 if "MAX_CONNECTIONS" in os.environ:
     WEBSOCKET_MAX_CONNECTIONS = int(os.environ["MAX_CONNECTIONS"])
+if "GROUPS" in os.environ:
+    WEBSOCKET_GROUPS = json.loads(os.environ["GROUPS"])
 if "STOCK_RUNSERVER" in os.environ:
     # Behind staticfiles the command isn't ours, which dwebsocket.W003 says.
     INSTALLED_APPS.append(INSTALLED_APPS.pop(0))

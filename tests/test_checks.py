@@ -34,7 +34,10 @@ def test_nothing_to_complain_about() -> None:
 
 
 def test_all_are_registered() -> None:
-    registered = {check.__name__ for check in registry.registry.get_checks()}
+    registered = {
+        check.__name__
+        for check in registry.registry.get_checks(include_deployment_checks=True)
+    }
     assert registered.issuperset(checks.__all__)
 
 
@@ -93,6 +96,28 @@ def test_runserver(fresh_commands: None, position: int, owner: str | None) -> No
         messages = checks.check_apps()
     assert ids(messages) == (["W003"] if owner else [])
     assert all(owner in message.msg for message in messages if owner)
+
+
+MEMORY = {"BACKEND": "dwebsocket.groups.memory.MemoryBackend"}
+REDIS = {"BACKEND": "dwebsocket.groups.redis.RedisBackend"}
+
+
+@pytest.mark.parametrize(
+    "groups, wanted",
+    [
+        (None, ["W004"]),
+        ({"default": MEMORY}, ["W004"]),
+        ({"default": REDIS}, []),
+        ({"default": REDIS, "local": MEMORY}, ["W004"]),
+        ({"local": REDIS}, ["E001"]),
+    ],
+)
+def test_groups_of_a_deployment(groups: Any, wanted: list[str]) -> None:
+    configured = {} if groups is None else {"WEBSOCKET_GROUPS": groups}
+    with override_settings(**configured):
+        found = run_checks(tags=["dwebsocket"], include_deployment_checks=True)
+        assert ids(found) == wanted
+        assert "W004" not in ids(run_checks(tags=["dwebsocket"]))
 
 
 _PATCHING = """

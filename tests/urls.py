@@ -9,7 +9,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from dwebsocket import require_websocket
 
-from . import readme_views, views
+from . import group_views, readme_views, views
 
 compressed = require_websocket(compression=True)
 in_context = require_websocket(
@@ -17,6 +17,11 @@ in_context = require_websocket(
 )
 
 urlpatterns = [
+    path("groups/member/", group_views.member),
+    path("groups/slow/", group_views.slow),
+    path("groups/call/", group_views.call),
+    path("groups/publish/", group_views.publish),
+    path("groups/state/", group_views.state),
     path("admin/", admin.site.urls),
     path("readme/", include(readme_views)),
     path("static/<path:path>", serve, {"insecure": True}),

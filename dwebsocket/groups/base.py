@@ -1,0 +1,149 @@
+"""What a backend for groups has to be; ``docs/contract.rst`` is the contract.
+
+The memberships of this process are kept here.  A backend carries messages to the
+processes that have subscribed to a channel, and knows who is in a group.
+
+A channel is a group ("g:" and its name), a user ("u:" and the primary key) or a process
+("p:" and its id).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .envelope import Envelope, make_message
+from .identity import find_websocket, get_process_id
+from .local import LocalMembers, Membership
+
+__all__ = [
+    "GROUP",
+    "PROCESS",
+    "USER",
+    "GroupBackend",
+    "Member",
+    "make_announcement",
+    "to_member",
+]
+
+#: What the names of channels begin with.
+GROUP, USER, PROCESS = "g:", "u:", "p:"
+
+
+class Member(NamedTuple):
+    """Who is in a group.
+
+    ``id`` is that of the websocket; ``user`` the primary key of its user as a str, or
+    None; ``data`` what ``join`` was given.
+    """
+
+    id: str
+    user: str | None
+    data: Any
+
+
+class GroupBackend:
+    """Base of all backends; ``options`` are those of WEBSOCKET_GROUPS.
+
+    A subclass defines ``publish``, ``members`` and ``count``, and of the other hooks
+    what it needs.  Only these three and ``wait_until_heard`` may wait; GroupError is
+    what they raise when the engine doesn't answer.
+    """
+
+    def __init__(self, alias: str, location: Any, options: Mapping[str, Any]) -> None:
+        self.alias = alias
+        self.local = LocalMembers()
+        self._is_reachable = False
+
+    # Hooks
+
+    def publish(self, channel: str, envelope: Envelope) -> None:
+        """Have ``receive`` called in each process that hears the channel."""
+        raise NotImplementedError
+
+    def members(self, name: str) -> list[Member]:
+        """Return who is in a group, in all processes."""
+        raise NotImplementedError
+
+    def count(self, name: str) -> int:
+        """Return how many are in a group, in all processes."""
+        raise NotImplementedError
+
+    def subscribe(self, channel: str) -> None:
+        """This process wants to hear a channel, and does soon."""
+
+    def unsubscribe(self, channel: str) -> None:
+        """This process wants to hear a channel no longer."""
+
+    def wait_until_heard(self, channel: str) -> None:
+        """Wait until the channel is heard and its members are known elsewhere.
+
+        Not longer than the engine's timeout, and without an error after it.
+        """
+
+    def note_join(self, name: str, membership: Membership) -> None:
+        """A websocket of this process has joined: let others know."""
+
+    def note_leave(self, name: str, membership: Membership) -> None:
+        """A websocket of this process has left: let others know."""
+
+    def close(self) -> None:
+        """The setting has changed: this is used no longer."""
+
+    # For dwebsocket.groups
+
+    def join(self, channel: str, membership: Membership) -> None:
+        """Add a membership, without waiting."""
+        membership.websocket.memberships[self.alias, channel] = membership
+        if self.local.add(channel, membership):
+            self.subscribe(channel)
+        if channel.startswith(GROUP):
+            self.note_join(channel[len(GROUP) :], membership)
+
+    def leave(self, channel: str, membership: Membership) -> None:
+        """Remove a membership, without waiting."""
+        del membership.websocket.memberships[self.alias, channel]
+        if self.local.remove(channel, membership):
+            self.unsubscribe(channel)
+        if channel.startswith(GROUP):
+            self.note_leave(channel[len(GROUP) :], membership)
+
+    def make_reachable(self) -> None:
+        """Hear what is for single websockets of this process."""
+        if not self._is_reachable:
+            self._is_reachable = True
+            self.local.attach()
+            self.subscribe(PROCESS + get_process_id())
+
+    def receive(self, channel: str, envelope: Envelope) -> None:
+        """Deliver what was published to a channel.  May wait, except in the hub."""
+        if envelope.target is not None:
+            websocket = find_websocket(envelope.target)
+            if websocket is not None and not websocket.is_closed():
+                only = Membership(self, websocket, websocket.transport.slow_consumer)
+                self.local.deliver(channel, envelope, only=only)
+            return
+        excluded = None
+        if envelope.exclude is not None:
+            websocket = find_websocket(envelope.exclude)
+            if websocket is not None:
+                excluded = websocket.memberships.get((self.alias, channel))
+        self.local.deliver(channel, envelope, excluded=excluded)
+
+
+def to_member(membership: Membership) -> Member:
+    """Return what others may know of a membership."""
+    websocket, data = membership.websocket, membership.data
+    return Member(
+        websocket.id, websocket.user_id, None if data is None else json.loads(data)
+    )
+
+
+def make_announcement(event: str, name: str, member: Member) -> Envelope:
+    """Return what tells a group of a ``join`` or ``leave``, all but the member."""
+    content = {"group": name, **member._asdict()}
+    text = json.dumps(
+        {"type": f"group.{event}", "content": content}, separators=(",", ":")
+    )
+    return make_message(text, exclude=member.id)

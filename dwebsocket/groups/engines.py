@@ -1,0 +1,145 @@
+"""How Redis is reached: one server, Sentinel's master, or a Cluster.
+
+An engine publishes, runs commands, and makes connections for subscribers.  A *place* is
+where a channel is published: "" but in a Cluster, where it is the name of a node and
+channels are sharded (Redis 7: SSUBSCRIBE, SPUBLISH).
+
+Read in redis-py 5.0, 7.1 and 8.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import redis
+from django.core.exceptions import ImproperlyConfigured
+from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+__all__ = ["ERRORS", "ClusterEngine", "Engine", "make_engine"]
+
+#: What the engine's failures raise.  A command that was sent may have been carried out.
+ERRORS = (redis.RedisError, OSError)
+
+
+class Engine:
+    """One Redis server, or the one that is Sentinel's master."""
+
+    #: "S" where channels are sharded.
+    prefix = ""
+
+    def __init__(self, make_client: Callable[[], Any]) -> None:
+        self._make_client = make_client
+
+    @cached_property
+    def client(self) -> Any:
+        """The client of redis-py; that of a Cluster connects when it is made."""
+        return self._make_client()
+
+    def publish(self, channel: bytes, data: bytes) -> int:
+        """Publish; return how many connections got it."""
+        return int(self.client.execute_command(f"{self.prefix}PUBLISH", channel, data))
+
+    def find_place(self, channel: bytes) -> str:
+        """Return where a channel is published."""
+        return ""
+
+    def find_places(self) -> list[str]:
+        """Return where channels may be published now."""
+        return [""]
+
+    def make_connection(self, place: str) -> Any:
+        """Return a connection that isn't connected, of ``redis.Connection``."""
+        pool = self.client.connection_pool
+        return pool.connection_class(**pool.connection_kwargs)
+
+    def make_probe_channel(self, place: str, name: bytes) -> bytes:
+        """Return a channel that is published at the place."""
+        return name
+
+    def refresh(self) -> None:
+        """Find out anew what is where."""
+
+    def close(self) -> None:
+        """Close all connections but those of ``make_connection``."""
+        if "client" in vars(self):
+            self.client.close()
+
+
+class ClusterEngine(Engine):
+    """A Redis Cluster: each of its primaries publishes the channels of its slots."""
+
+    prefix = "S"
+
+    def find_place(self, channel: bytes) -> str:
+        return str(self.client.get_node_from_key(channel).name)
+
+    def find_places(self) -> list[str]:
+        return [node.name for node in self.client.get_primaries()]
+
+    def make_connection(self, place: str) -> Any:
+        node = self.client.get_node(node_name=place)
+        if node is None:
+            raise redis.ConnectionError(f"{place} isn't in the cluster any more")
+        pool = self.client.get_redis_connection(node).connection_pool
+        return pool.connection_class(**pool.connection_kwargs)
+
+    def make_probe_channel(self, place: str, name: bytes) -> bytes:
+        for number in range(1_000_000):
+            channel = b"%b:%d" % (name, number)
+            if self.find_place(channel) == place:
+                return channel
+        raise redis.ConnectionError(f"{place} has no slots")
+
+    def refresh(self) -> None:
+        self.client.nodes_manager.initialize()
+
+
+def make_engine(
+    location: Any, options: Mapping[str, Any], timeout: float, max_connections: int
+) -> Engine:
+    """Make the engine that LOCATION and OPTIONS of WEBSOCKET_GROUPS describe.
+
+    ``timeout`` is in seconds, for each step: connecting, sending, receiving.
+    """
+    common: dict[str, Any] = {
+        # Lists for everything, also where a server could push.
+        "protocol": 2,
+        # Whether a command was carried out isn't known after an error: publishing
+        # again could deliver twice.
+        "retry": Retry(NoBackoff(), 0),
+        "socket_connect_timeout": timeout,
+        "socket_timeout": timeout,
+        **options.get("connection", {}),
+    }
+    if "sentinels" in options:
+        sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+            options["sentinels"],
+            sentinel_kwargs={
+                "socket_timeout": timeout,
+                **options.get("sentinel_connection", {}),
+            },
+            **common,
+        )
+        service = _need(options, "service")
+        return Engine(lambda: sentinel.master_for(service))
+    url = location or "redis://127.0.0.1:6379"
+    if options.get("cluster"):
+        return ClusterEngine(lambda: RedisCluster.from_url(url, **common))
+    pool = redis.BlockingConnectionPool.from_url(
+        url, max_connections=max_connections, timeout=timeout, **common
+    )
+    return Engine(lambda: redis.Redis(connection_pool=pool))
+
+
+def _need(options: Mapping[str, Any], name: str) -> Any:
+    try:
+        return options[name]
+    except KeyError as exc:
+        raise ImproperlyConfigured(
+            f"WEBSOCKET_GROUPS: OPTIONS needs {name!r} beside 'sentinels'."
+        ) from exc

@@ -1,0 +1,94 @@
+"""What travels to the members of a group, and its form outside of the process."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from ..frames import CloseCode, Opcode, encode_close, parse_close
+
+__all__ = ["MAX_SIZE", "Envelope", "make_close", "make_message"]
+
+#: Bytes of a message.
+MAX_SIZE = 16 * 1024 * 1024
+
+# Version, opcode, lengths of target, exclude and key; these and the payload follow.
+_HEADER = struct.Struct("!BBBBH")
+_VERSION = 1
+_NO_KEY = 0xFFFF
+
+
+class Envelope(NamedTuple):
+    """A message, or a close, for the connections that hear a channel.
+
+    ``opcode`` is TEXT, BINARY or CLOSE; ``target`` the id of the only websocket that
+    gets it, ``exclude`` of the one that doesn't; with the same ``key`` a newer message
+    may replace an older one.
+    """
+
+    opcode: int
+    payload: bytes
+    target: str | None = None
+    exclude: str | None = None
+    key: str | None = None
+
+    def encode(self) -> bytes:
+        """Return the bytes from which ``decode`` makes it again."""
+        target = (self.target or "").encode()
+        exclude = (self.exclude or "").encode()
+        key = b"" if self.key is None else self.key.encode()
+        key_size = _NO_KEY if self.key is None else len(key)
+        sizes = (len(target), len(exclude), key_size)
+        header = _HEADER.pack(_VERSION, self.opcode, *sizes)
+        return b"".join((header, target, exclude, key, self.payload))
+
+    @classmethod
+    def decode(cls, data: bytes) -> Envelope:
+        """Raises ValueError for what ``encode`` of this version didn't make."""
+        try:
+            version, opcode, *sizes = _HEADER.unpack_from(data)
+        except struct.error as exc:
+            raise ValueError("a message for a group is cut off") from exc
+        if version != _VERSION:
+            raise ValueError(f"a message for a group has the form {version}")
+        position = _HEADER.size
+        fields: list[str | None] = []
+        for size in sizes:
+            end = position + (0 if size == _NO_KEY else size)
+            fields.append(data[position:end].decode())
+            position = end
+        target, exclude, key = fields
+        if sizes[2] == _NO_KEY:
+            key = None
+        return cls(opcode, data[position:], target or None, exclude or None, key)
+
+    def parse_close(self) -> tuple[int | None, str]:
+        """Return code and reason of a close."""
+        code, reason = parse_close(self.payload)
+        return None if code == CloseCode.NO_STATUS_RECEIVED else code, reason
+
+
+def make_message(
+    message: str | bytes | bytearray | memoryview,
+    *,
+    target: str | None = None,
+    exclude: str | None = None,
+    key: str | None = None,
+) -> Envelope:
+    """Raises TypeError and ValueError for what can't be a message."""
+    if isinstance(message, str):
+        opcode, payload = Opcode.TEXT, str.encode(message)
+    elif isinstance(message, (bytes, bytearray, memoryview)):
+        opcode, payload = Opcode.BINARY, bytes(message)
+    else:
+        raise TypeError(f"a message is str or bytes-like, not {type(message).__name__}")
+    if len(payload) > MAX_SIZE:
+        raise ValueError(f"a message for a group is at most {MAX_SIZE} bytes")
+    if key is not None and len(key.encode()) > 200:
+        raise ValueError("a key is at most 200 bytes")
+    return Envelope(int(opcode), payload, target, exclude, key)
+
+
+def make_close(code: int | None, reason: str, *, target: str | None = None) -> Envelope:
+    """Raises ValueError for a code or reason that must not be sent."""
+    return Envelope(int(Opcode.CLOSE), encode_close(code, reason), target)

@@ -1,0 +1,228 @@
+"""The members of groups in this process, and how a message gets to them.
+
+A message for many is delivered in slices, and the hub does other things in between:
+a group of 10,000 keeps nobody waiting.  All messages have one queue, so that what one
+sender sends arrives in its order, whichever groups it goes to.
+
+No Django here, and no backend: those hand over what they receive.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Set
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gevent import get_hub, getcurrent
+from gevent.event import Event
+
+from ..encoder import Broadcast
+from ..frames import Opcode
+from .envelope import Envelope
+
+if TYPE_CHECKING:
+    from ..transport import Transport
+    from ..websocket import WebSocket
+    from .base import GroupBackend
+
+__all__ = ["LocalMembers", "Membership"]
+
+#: Members that are served before the hub does something else.
+_SLICE = 250
+#: Messages, and bytes of them, that wait for it; then whoever brings more waits.
+_MAX_WAITING = 1000
+_MAX_WAITING_SIZE = 16 * 1024 * 1024
+
+
+class Membership:
+    """A websocket in a channel of a backend; the rest is what ``join`` was told."""
+
+    __slots__ = ("announce", "backend", "data", "policy", "transport", "websocket")
+
+    def __init__(
+        self,
+        backend: GroupBackend,
+        websocket: WebSocket,
+        policy: str,
+        data: str | None = None,
+        *,
+        announce: bool = False,
+    ) -> None:
+        self.backend = backend
+        self.websocket = websocket
+        #: None when it has left.
+        self.transport: Transport | None = websocket.transport
+        self.policy = policy
+        #: As JSON.
+        self.data = data
+        self.announce = announce
+
+
+class _Delivery:
+    """A message, or a close, on its way to those who are members now."""
+
+    __slots__ = ("_members", "_position", "size")
+
+    def __init__(self, members: list[Membership], size: int) -> None:
+        self._members = members
+        self._position = 0
+        self.size = size
+
+    def run(self) -> bool:
+        """Serve a slice of the members; return whether there are more."""
+        start = self._position
+        self._position += _SLICE
+        self._serve(self._members[start : self._position])
+        return self._position < len(self._members)
+
+    def _serve(self, members: list[Membership]) -> None:
+        raise NotImplementedError
+
+
+class _MessageDelivery(_Delivery):
+    __slots__ = ("_broadcast", "_excluded", "_key")
+
+    def __init__(
+        self,
+        members: list[Membership],
+        channel: str,
+        envelope: Envelope,
+        excluded: Membership | None,
+    ) -> None:
+        super().__init__(members, len(envelope.payload))
+        self._broadcast = Broadcast(envelope.opcode, envelope.payload)
+        self._excluded = excluded
+        self._key = (channel, envelope.key)
+
+    def _serve(self, members: list[Membership]) -> None:
+        broadcast, excluded, key = self._broadcast, self._excluded, self._key
+        for membership in members:
+            transport = membership.transport
+            if transport is not None and membership is not excluded:
+                transport.post(broadcast, membership.policy, key)
+
+
+class _CloseDelivery(_Delivery):
+    __slots__ = ("_code", "_reason")
+
+    def __init__(self, members: list[Membership], envelope: Envelope) -> None:
+        super().__init__(members, len(envelope.payload))
+        self._code, self._reason = envelope.parse_close()
+
+    def _serve(self, members: list[Membership]) -> None:
+        for membership in members:
+            if membership.transport is not None:
+                membership.transport.close(self._code, self._reason)
+
+
+class LocalMembers:
+    """Memberships by channel; a channel is what a backend sends to."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, set[Membership]] = {}
+        self._waiting: deque[_Delivery] = deque()
+        self._waiting_size = 0
+        self._is_scheduled = False
+        self._has_room: Event | None = None
+        self._hub: Any = None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._channels)
+
+    def attach(self) -> None:
+        """The connections of this thread are those that are delivered to."""
+        self._hub = get_hub()
+
+    def get(self, channel: str) -> Set[Membership]:
+        """Return the members of a channel."""
+        return self._channels.get(channel, _NOBODY)
+
+    def add(self, channel: str, membership: Membership) -> bool:
+        """Add a member; return whether it is the first of the channel."""
+        self.attach()
+        members = self._channels.get(channel)
+        if members is None:
+            self._channels[channel] = {membership}
+            return True
+        members.add(membership)
+        return False
+
+    def remove(self, channel: str, membership: Membership) -> bool:
+        """Remove a member; return whether it was the last of the channel."""
+        membership.transport = None
+        members = self._channels[channel]
+        members.remove(membership)
+        if members:
+            return False
+        del self._channels[channel]
+        return True
+
+    def deliver(
+        self,
+        channel: str,
+        envelope: Envelope,
+        *,
+        only: Membership | None = None,
+        excluded: Membership | None = None,
+    ) -> None:
+        """Send a message to a channel, or ``only`` to one member; from any thread.
+
+        Waits while there is more to deliver than this process can, except in the hub;
+        never for a receiver.
+        """
+        hub = get_hub()
+        if hub is not self._hub:
+            if self._hub is not None:
+                # The connections are another thread's.
+                deliver = partial(self.deliver, only=only, excluded=excluded)
+                self._hub.loop.run_callback_threadsafe(deliver, channel, envelope)
+            return
+        if self._is_full():
+            self._wait_for_room()
+        members = list(self.get(channel)) if only is None else [only]
+        if not members:
+            return
+        delivery: _Delivery
+        if envelope.opcode == Opcode.CLOSE:
+            delivery = _CloseDelivery(members, envelope)
+        else:
+            delivery = _MessageDelivery(members, channel, envelope, excluded)
+        if not self._waiting and not delivery.run():
+            return
+        self._waiting.append(delivery)
+        self._waiting_size += delivery.size
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._hub.loop.run_callback(self._run)
+
+    def _run(self) -> None:
+        self._is_scheduled = False
+        delivery = self._waiting[0]
+        if not delivery.run():
+            self._waiting.popleft()
+            self._waiting_size -= delivery.size
+            if self._has_room is not None and not self._is_full(2):
+                self._has_room.set()
+                self._has_room = None
+        if self._waiting:
+            self._schedule()
+
+    def _is_full(self, part: int = 1) -> bool:
+        return (
+            len(self._waiting) >= _MAX_WAITING // part
+            or self._waiting_size >= _MAX_WAITING_SIZE // part
+        )
+
+    def _wait_for_room(self) -> None:
+        if getcurrent() is self._hub:
+            return
+        if self._has_room is None:
+            self._has_room = Event()
+        self._has_room.wait()
+
+
+_NOBODY: frozenset[Membership] = frozenset()

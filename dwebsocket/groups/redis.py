@@ -1,0 +1,285 @@
+"""The backend on Redis, for any number of processes and machines.
+
+::
+
+    WEBSOCKET_GROUPS = {
+        "default": {
+            "BACKEND": "dwebsocket.groups.redis.RedisBackend",
+            "LOCATION": "redis://127.0.0.1:6379",
+        }
+    }
+
+LOCATION is a URL of redis-py: ``redis://``, ``rediss://`` (TLS) or ``unix://``.
+OPTIONS:
+
+* ``prefix``: what channels and keys begin with, "dwebsocket" by default
+* ``timeout``: seconds that sending may take before it is a GroupError, 2 by default
+* ``max_connections``: of the publishers' pool, 16 by default
+* ``connection``: more keywords for connections, such as ``ssl_ca_certs``
+* ``cluster``: True for Redis Cluster, of which LOCATION names a node (Redis 7)
+* ``sentinels``: ``[(host, port), ...]`` and ``service``, its name, instead of LOCATION;
+  ``sentinel_connection``: keywords for connections to Sentinel itself
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import gevent
+from django.core.exceptions import ImproperlyConfigured
+from gevent import monkey
+
+from ..exceptions import GroupError
+from ..registry import registry
+from ..signals import group_gap
+from .base import GROUP, GroupBackend, Member, make_announcement
+from .engines import ERRORS, make_engine
+from .envelope import Envelope
+from .identity import get_process_id
+from .local import Membership
+from .presence import Presence, PresenceStore
+from .subscriber import Subscriber
+
+__all__ = ["RedisBackend"]
+
+logger = logging.getLogger("dwebsocket")
+
+_OPTIONS = {
+    "cluster",
+    "connection",
+    "max_connections",
+    "prefix",
+    "sentinel_connection",
+    "sentinels",
+    "service",
+    "timeout",
+}
+
+_Result = TypeVar("_Result")
+
+
+class RedisBackend(GroupBackend):
+    """Groups of all processes that use the same Redis and prefix."""
+
+    def __init__(self, alias: str, location: Any, options: Mapping[str, Any]) -> None:
+        super().__init__(alias, location, options)
+        unknown = set(options) - _OPTIONS
+        if unknown:
+            raise ImproperlyConfigured(
+                f"WEBSOCKET_GROUPS: {alias!r} has the unknown option {min(unknown)!r}; "
+                f"there are {', '.join(sorted(_OPTIONS))}."
+            )
+        self._location, self._options = location, options
+        self._prefix = options.get("prefix", "dwebsocket")
+        self._timeout = options.get("timeout", 2)
+        self._found_engine: Any = None
+        self._subscribers: dict[str, Subscriber] = {}
+        # Channels of a Cluster that couldn't be asked where they are published.
+        self._homeless: set[bytes] = set()
+        self._presence: Presence | None = None
+
+    # Contract
+
+    def publish(self, channel: str, envelope: Envelope) -> None:
+        data = envelope.encode()
+        self._ask(lambda: self._engine.publish(self._name(channel), data))
+
+    def members(self, name: str) -> list[Member]:
+        return self._ask(lambda: self._store.members(name))
+
+    def count(self, name: str) -> int:
+        return self._ask(lambda: self._store.count(name))
+
+    def subscribe(self, channel: str) -> None:
+        self._need_patching()
+        self._subscribe(self._name(channel))
+
+    def unsubscribe(self, channel: str) -> None:
+        name = self._name(channel)
+        self._homeless.discard(name)
+        for subscriber in self._subscribers.values():
+            if name in subscriber.channels:
+                subscriber.unsubscribe(name)
+
+    def wait_until_heard(self, channel: str) -> None:
+        deadline = time.monotonic() + self._timeout
+        name = self._name(channel)
+        for subscriber in list(self._subscribers.values()):
+            subscriber.wait(name, deadline - time.monotonic())
+        if self._presence is not None:
+            self._presence.wait(max(deadline - time.monotonic(), 0))
+
+    def note_join(self, name: str, membership: Membership) -> None:
+        if self._presence is None:
+            self._presence = Presence(
+                self._engine, self._prefix, self._announce, self._find_memberships
+            )
+        self._presence.note("join", name, membership)
+
+    def note_leave(self, name: str, membership: Membership) -> None:
+        if self._presence is not None:
+            self._presence.note("leave", name, membership)
+
+    def close(self) -> None:
+        for subscriber in self._subscribers.values():
+            subscriber.close()
+        if self._presence is not None:
+            self._presence.close()
+        if self._found_engine is not None:
+            self._found_engine.close()
+
+    # The engine
+
+    @property
+    def _engine(self) -> Any:
+        # Made when it is needed: a Cluster is asked for its nodes.
+        if self._found_engine is None:
+            self._found_engine = make_engine(
+                self._location,
+                self._options,
+                self._timeout,
+                self._options.get("max_connections", 16),
+            )
+        return self._found_engine
+
+    @property
+    def _store(self) -> PresenceStore:
+        if self._presence is not None:
+            return self._presence
+        return PresenceStore(self._engine, self._prefix, self._announce)
+
+    def _ask(self, question: Callable[[], _Result]) -> _Result:
+        """Ask Redis something, with a limit for all of it where gevent can set one."""
+        limit: Any = contextlib.nullcontext()
+        if monkey.is_module_patched("socket"):
+            error = GroupError(f"Redis didn't answer within {self._timeout} s")
+            limit = gevent.Timeout(self._timeout, error)
+        try:
+            with limit:
+                return question()
+        except ERRORS as exc:
+            raise GroupError(f"Redis: {exc}") from exc
+
+    def _need_patching(self) -> None:
+        if not monkey.is_module_patched("socket"):
+            raise GroupError(
+                "RedisBackend can't hear anything where gevent hasn't patched the "
+                "standard library. Use MemoryBackend in tests."
+            )
+
+    # Receiving
+
+    def _name(self, channel: str) -> bytes:
+        return f"{self._prefix}:{channel}".encode()
+
+    def _subscribe(self, name: bytes) -> Subscriber | None:
+        """Subscribe where the name is published; later, if it can't be found out."""
+        try:
+            subscriber = self._find_subscriber(name)
+        except ERRORS as exc:
+            logger.warning("groups: the cluster can't be asked: %s", exc)
+            if not self._homeless:
+                gevent.spawn(self._find_homes)
+            self._homeless.add(name)
+            return None
+        subscriber.subscribe(name)
+        return subscriber
+
+    def _find_homes(self) -> None:
+        since = time.monotonic()
+        found = []
+        while self._homeless:
+            gevent.sleep(random.uniform(0.5, 1.5))
+            try:
+                self._engine.refresh()
+                for name in list(self._homeless):
+                    found.append((self._find_subscriber(name), name))
+                    found[-1][0].subscribe(name)
+                    self._homeless.discard(name)
+            except ERRORS as exc:
+                logger.debug("groups: the cluster can't be asked: %s", exc)
+        self._report_move(since, found)
+
+    def _report_move(self, since: float, moved: list[tuple[Subscriber, bytes]]) -> None:
+        """Report the gap of channels that another place has now."""
+        for subscriber, name in moved:
+            while name in subscriber.channels and not subscriber.is_heard(name):
+                subscriber.wait(name, 1)
+        self._on_gap(time.monotonic() - since)
+
+    def _find_subscriber(self, name: bytes) -> Subscriber:
+        place = self._engine.find_place(name)
+        subscriber = self._subscribers.get(place)
+        if subscriber is None:
+            subscriber = self._subscribers[place] = Subscriber(
+                self._engine,
+                place,
+                self._name(f"probe:{get_process_id()}"),
+                receive=self._receive,
+                on_gap=self._on_gap,
+                on_failure=self._on_failure,
+            )
+        return subscriber
+
+    def _receive(self, name: bytes, data: bytes) -> None:
+        try:
+            envelope = Envelope.decode(data)
+        except ValueError:
+            logger.exception("groups: what was published to %r is no message", name)
+            return
+        self.receive(name[len(self._prefix) + 1 :].decode(), envelope)
+
+    def _on_gap(self, seconds: float) -> None:
+        registry.group_gaps += 1
+        logger.warning(
+            "groups: Redis is heard again; messages of the last %.1f s may be lost",
+            seconds,
+        )
+        if self._presence is not None:
+            self._presence.rewrite()
+        for receiver, result in group_gap.send_robust(
+            sender=type(self), alias=self.alias, duration=seconds
+        ):
+            if isinstance(result, Exception):
+                logger.error("%r failed", receiver, exc_info=result)
+
+    def _on_failure(self) -> None:
+        """A connection was lost; in a Cluster, channels may have moved."""
+        try:
+            self._engine.refresh()
+            places = self._engine.find_places()
+        except ERRORS as exc:
+            logger.debug("groups: the cluster can't be asked: %s", exc)
+            return
+        for place, subscriber in list(self._subscribers.items()):
+            moved = []
+            for name in list(subscriber.channels):
+                if self._engine.find_place(name) != place:
+                    subscriber.unsubscribe(name)
+                    moved.append((self._find_subscriber(name), name))
+                    moved[-1][0].subscribe(name)
+            if moved:
+                since = subscriber.deaf_since or time.monotonic()
+                gevent.spawn(self._report_move, since, moved)
+            if place not in places:
+                del self._subscribers[place]
+                subscriber.close()
+
+    # Presence
+
+    def _find_memberships(self) -> Iterator[tuple[str, Membership]]:
+        for channel in list(self.local):
+            if channel.startswith(GROUP):
+                for membership in list(self.local.get(channel)):
+                    yield channel[len(GROUP) :], membership
+
+    def _announce(self, event: str, name: str, member: Member) -> None:
+        try:
+            self.publish(GROUP + name, make_announcement(event, name, member))
+        except GroupError as exc:
+            logger.warning("groups: a %s couldn't be announced: %s", event, exc)
