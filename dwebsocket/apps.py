@@ -1,15 +1,27 @@
-"""The Django app: registers the system checks and a signal receiver."""
+"""The Django app: registers the system checks and a signal receiver.
+
+In a process that imports Django's test client it sees to it that the client has
+``websocket_connect``.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import Any
 
 from django.apps import AppConfig
-from django.db import connections
 from django.db.backends.signals import connection_created
 from gevent import getcurrent
 
+from .databases import release
+
 __all__ = ["WebSocketConfig"]
+
+_TEST_CLIENT = "django.test.client"
 
 
 class WebSocketConfig(AppConfig):
@@ -20,6 +32,10 @@ class WebSocketConfig(AppConfig):
         from . import checks  # noqa: F401
 
         connection_created.connect(_release_before_waiting)
+        if _TEST_CLIENT in sys.modules:
+            from . import testing  # noqa: F401
+        else:
+            sys.meta_path.insert(0, _TestClientFinder())
 
 
 def _release_before_waiting(**kwargs: Any) -> None:
@@ -27,14 +43,31 @@ def _release_before_waiting(**kwargs: Any) -> None:
 
     ``transport`` calls it.
     """
-    getcurrent().before_wait = _release_connections  # type: ignore[attr-defined]
+    getcurrent().before_wait = release  # type: ignore[attr-defined]
 
 
-def _release_connections() -> None:
-    """Apply Django's rule for the end of a request, by which CONN_MAX_AGE counts.
+class _TestClientFinder(MetaPathFinder):
+    """Imports ``testing`` behind Django's test client.
 
-    ``close_old_connections`` would close one amid a transaction.
+    Imported by ``ready``, the two would take 1.6 MB and more in each worker.
     """
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            connection.close_if_unusable_or_obsolete()
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        if fullname != _TEST_CLIENT:
+            return None
+        sys.meta_path.remove(self)
+        spec = PathFinder.find_spec(fullname, path)
+        if spec is not None and spec.loader is not None:
+            exec_module = spec.loader.exec_module
+
+            def exec_and_extend(module: ModuleType) -> None:
+                exec_module(module)
+                from . import testing  # noqa: F401
+
+            spec.loader.exec_module = exec_and_extend  # type: ignore[method-assign]
+        return spec

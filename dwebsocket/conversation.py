@@ -14,14 +14,13 @@ from contextvars import copy_context
 from typing import Any
 
 from django.core.signals import got_request_exception
-from django.db import connections
 from django.http import HttpRequest
 from gevent import GreenletExit, get_hub, getcurrent, kill
 from gevent.event import Event
 from gevent.hub import Waiter
 from greenlet import greenlet
 
-from . import groups, handshake
+from . import databases, groups, handshake
 from .context import Setter, call_setters, find_setters
 from .deflate import Deflate
 from .exceptions import ConnectionClosed, WebSocketError
@@ -240,6 +239,7 @@ class Conversation:
     ) -> None:
         code = CloseCode.NORMAL_CLOSURE
         try:
+            databases.adopt()
             call_setters(setters)
             del setters  # a view may go on for days
             response = view(self._request, *args, **kwargs)
@@ -283,7 +283,7 @@ class Conversation:
             self._transport.drop_inbox()
         self._is_view_running = False
         try:
-            _close_databases()
+            databases.close()
         finally:
             self._on_end()
 
@@ -322,6 +322,7 @@ class Conversation:
         """View and connection have ended: count, log, send the signal."""
         assert self._transport is not None
         try:
+            databases.adopt()
             protocol = self._transport.protocol
             code = protocol.close_code or int(CloseCode.ABNORMAL_CLOSURE)
             duration = time.monotonic() - self._started_at
@@ -337,7 +338,7 @@ class Conversation:
             )
         finally:
             self._leave()
-            _close_databases()
+            databases.close()
 
     def _log_end(self, code: int, duration: float) -> None:
         transport = self._transport
@@ -367,8 +368,3 @@ class Conversation:
 def _on_one_line(text: str) -> str:
     """Return what a client sent with nothing in it that a log could obey."""
     return text.encode("unicode_escape").decode("ascii")
-
-
-def _close_databases() -> None:
-    for connection in connections.all(initialized_only=True):
-        connection.close()

@@ -73,6 +73,8 @@ class Gateway:
 
     #: The server has sent its own 101 before Django ran.
     is_switched = False
+    #: There is no server, but a test in the same process.
+    is_test = False
 
     def respond(self, switch: Switch) -> Iterator[bytes]:
         """Return the response's body; the server iterates over it."""
@@ -195,7 +197,7 @@ def find_gateway(environ: dict[str, Any]) -> Gateway:
             f"WebSockets don't work on {server}: it doesn't run on gevent or gives "
             f"no access to the connection. {_RECOMMENDED}"
         )
-    if not monkey.is_module_patched("threading"):
+    if not gateway.is_test and not monkey.is_module_patched("threading"):
         raise UnsupportedServer(
             "WebSockets don't work here because gevent hasn't patched the standard "
             "library: all connections would share one database connection. Call "

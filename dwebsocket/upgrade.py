@@ -91,7 +91,7 @@ def run_view(
         return view(request, *args, **kwargs)  # type: ignore[no-any-return]
     try:
         gateway = find_gateway(request.META)
-        if are_connections_shared():
+        if not gateway.is_test and are_connections_shared():
             raise UnsupportedServer(
                 "WebSockets don't work here because Django was imported before "
                 "gevent patched the standard library: all connections would share "

@@ -59,3 +59,32 @@ def test_config() -> None:
     assert type(config) is WebSocketConfig
     assert config.verbose_name == "WebSockets"
     assert not list(config.get_models())
+
+
+_TEST_CLIENT = """
+import sys
+{before}
+import django
+django.setup()
+for name in ("django.test.client", "dwebsocket.testing"):
+    assert (name in sys.modules) is {is_imported}, name
+from django.test import Client, TestCase
+assert TestCase.client_class is Client
+assert Client.websocket_connect.__module__ == "dwebsocket.testing"
+assert "_TestClientFinder" not in str(sys.meta_path)
+"""
+
+
+@pytest.mark.parametrize(
+    "before, is_imported", [("", False), ("import django.test", True)]
+)
+def test_the_test_client_has_the_method_when_it_is_imported(
+    before: str, is_imported: bool
+) -> None:
+    script = _TEST_CLIENT.format(before=before, is_imported=is_imported)
+    subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={"PYTHONWARNINGS": "error", "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        check=True,
+    )

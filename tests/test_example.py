@@ -132,6 +132,23 @@ def test_command_line_client(server: Server) -> None:
         assert b"Connection closed: 1000" in process.stdout.read()
 
 
+@pytest.mark.parametrize(
+    "start, options",
+    [([], ["--parallel", "2"]), (["-m", "gevent.monkey"], [])],
+    ids=["parallel", "patched"],
+)
+def test_its_own_tests(start: list[str], options: list[str]) -> None:
+    result = subprocess.run(
+        [sys.executable, *start, "manage.py", "test", *options],
+        cwd=EXAMPLE,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Ran 8 tests" in result.stderr
+
+
 @pytest.mark.parametrize("value", ["1", "{'server_context_takeover': True}"])
 def test_compression_by_an_environment_variable(farm: Farm, value: str) -> None:
     server = farm.start("gunicorn", "example", WEBSOCKET_COMPRESSION=value)

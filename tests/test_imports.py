@@ -28,8 +28,8 @@ _CORE = {
 }
 _HUB = {*_CORE, "limits", "registry", "syscalls", "writer"}
 _HUB |= {"inbox", "stream", "transport"}
-_GEVENT = {*_HUB, "websocket", "gateway", "handshake"}
-_DJANGO = {"conf", "context", "request", "signals"}
+_GEVENT = {*_HUB, "websocket", "gateway", "handshake", "peer"}
+_DJANGO = {"conf", "context", "databases", "request", "signals"}
 
 #: What each module may import of the package; others may import anything.
 MAY_IMPORT = {
@@ -50,10 +50,12 @@ MAY_IMPORT = {
     "transport": {*_CORE, "inbox", "registry", "stream", "syscalls"},
     "websocket": {*_CORE, "transport"},
     "gateway": {"exceptions", "frames"},
+    "peer": {"exceptions", "frames", "message"},
     "server": {"frames", "gateway", "registry"},
     "workers": {"frames", "gateway", "registry"},
     "conf": {"deflate", "limits"},
     "context": set(),
+    "databases": set(),
     "request": set(),
     "signals": set(),
     "conversation": {*_GEVENT, *_DJANGO},
@@ -62,7 +64,9 @@ MAY_IMPORT = {
     "decorators": {"conf", "upgrade"},
     "middleware": {"conf", "upgrade", "exceptions"},
     "checks": {"conf", "upgrade"},
-    "apps": {"checks"},
+    "inprocess": {"conversation", "databases", "gateway", "registry"},
+    "testing": {*_GEVENT, "inprocess", "switching"},
+    "apps": {"checks", "databases", "testing"},
     "management.commands.runserver": {"frames", "server"},
 }
 #: What of others: the standard library, and gevent, gunicorn and Django.

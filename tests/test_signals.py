@@ -12,14 +12,11 @@ import pytest
 from django.http import HttpRequest
 
 import dwebsocket
-from dwebsocket import WebSocket
+from dwebsocket import WebSocket, require_websocket
 from dwebsocket.signals import websocket_closed, websocket_message, websocket_opened
+from dwebsocket.testing import connect
 
-from .clients import frame
 from .servers import TIMEOUT
-from .test_upgrade import Server, on_gevent, receive_all
-
-__all__ = ["on_gevent"]
 
 
 @pytest.fixture
@@ -47,17 +44,13 @@ def events() -> Iterator[list[tuple[str, dict[str, Any]]]]:
         signal.disconnect(receiver)
 
 
-def wait_for_end(open_: int) -> None:
-    with gevent.Timeout(TIMEOUT):
-        while dwebsocket.stats()["open"] > open_:
-            gevent.sleep(0.001)
-
-
+@require_websocket
 def echo(request: HttpRequest) -> None:
     for message in request.websocket:
         request.websocket.send(message)
 
 
+@require_websocket
 def read_all_ways(request: HttpRequest) -> None:
     websocket = request.websocket
     websocket.send(websocket.wait())
@@ -70,20 +63,17 @@ def read_all_ways(request: HttpRequest) -> None:
 
 @pytest.mark.parametrize("view", [echo, read_all_ways])
 def test_signals(events: list[tuple[str, dict[str, Any]]], view: Any) -> None:
-    before = dwebsocket.stats()["open"]
-    server = Server(view)
-    client = server.start()
-    for text in (b"1", b"2", b"3"):
-        client.sendall(frame(1, text))
-        assert client.recv(100) == b"\x81\x01" + text
-    receive_all(client)
-    wait_for_end(before)
+    with connect(view) as websocket:
+        for text in "123":
+            websocket.send(text)
+            assert websocket.wait() == text
     names = [name for name, _ in events]
     assert names == ["opened", "message", "message", "message", "closed"]
+    request = websocket.response.wsgi_request
     for _, arguments in events:
         assert arguments["sender"] is WebSocket
-        assert arguments["request"] is server.request
-        assert arguments["websocket"] is server.request.websocket
+        assert arguments["request"] is request
+        assert arguments["websocket"] is request.websocket
     messages = [kwargs["message"] for name, kwargs in events if name == "message"]
     assert messages == ["1", "2", "3"]
     closed = events[-1][1]
@@ -92,25 +82,19 @@ def test_signals(events: list[tuple[str, dict[str, Any]]], view: Any) -> None:
 
 
 def test_the_view_may_end_first(events: list[tuple[str, dict[str, Any]]]) -> None:
-    before = dwebsocket.stats()["open"]
-
+    @require_websocket
     def view(request: HttpRequest) -> None:
         request.websocket.close(4000, "done")
 
-    receive_all(Server(view).start())
-    wait_for_end(before)
+    connect(view).close()
     assert [name for name, _ in events] == ["opened", "closed"]
     assert (events[-1][1]["code"], events[-1][1]["reason"]) == (4000, "done")
 
 
 def test_log_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "dwebsocket")
-    before = dwebsocket.stats()["open"]
-    client = Server(echo).start()
-    client.sendall(frame(1, b"hello"))
-    assert client.recv(100) == b"\x81\x05hello"
-    receive_all(client)
-    wait_for_end(before)
+    with connect(echo, "/path/") as websocket:
+        websocket.send("hello")
     # 11 + 8 bytes of frames with their masking keys, 7 + 4 without.
     (record,) = caplog.records
     assert re.fullmatch(
@@ -122,23 +106,21 @@ def test_log_line(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_stats() -> None:
     before = dwebsocket.stats()
-    client = Server(echo).start()
-    client.sendall(frame(1, b"hello"))
-    assert client.recv(100) == b"\x81\x05hello"
-    during = dwebsocket.stats()
-    assert during["open"] == before["open"] + 1
-    assert during["opened"] == before["opened"] + 1
-    for name, size in [("messages_in", 1), ("messages_out", 1)]:
-        assert during[name] == before[name] + size
-    assert during["bytes_in"] == before["bytes_in"] + 11
-    assert during["bytes_out"] == before["bytes_out"] + 7
-    assert during["outbox_bytes"] == 0
-    receive_all(client)
-    wait_for_end(before["open"])
+    with connect(echo) as websocket:
+        websocket.send("hello")
+        during = dwebsocket.stats()
+        assert during["open"] == before["open"] + 1
+        assert during["opened"] == before["opened"] + 1
+        for name, size in [("messages_in", 1), ("messages_out", 1)]:
+            assert during[name] == before[name] + size
+        assert during["bytes_in"] == before["bytes_in"] + 11
+        assert during["bytes_out"] == before["bytes_out"] + 7
+        assert during["outbox_bytes"] == 0
     after = dwebsocket.stats()
+    assert after["open"] == before["open"]
     assert after["closed"][1000] == before["closed"].get(1000, 0) + 1
     # What has ended still counts.
     assert after["bytes_in"] == before["bytes_in"] + 19
-    refused = Server(echo, HTTP_ORIGIN="http://elsewhere").response.status_code
-    assert refused == 403
+    refused = connect(echo, headers={"Origin": "http://elsewhere"})
+    assert refused.response.status_code == 403
     assert dwebsocket.stats()["refused"][403] == before["refused"].get(403, 0) + 1

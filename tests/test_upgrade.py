@@ -21,6 +21,7 @@ from dwebsocket import gateway, upgrade
 from dwebsocket.conf import Settings, settings
 from dwebsocket.exceptions import ConnectionClosed, HandshakeError, WebSocketError
 from dwebsocket.gateway import HANDOVER, Handover, take_socket
+from dwebsocket.inprocess import InProcess
 from dwebsocket.registry import registry
 from dwebsocket.upgrade import prepare_request, refuse, refuse_http, run_view
 from dwebsocket.websocket import WebSocket
@@ -39,7 +40,7 @@ HANDSHAKE = {
 
 def make_request(**environ: Any) -> HttpRequest:
     """Return a WebSocket request on a server that hands sockets over."""
-    environ = {**HANDSHAKE, HANDOVER: Handover(), **environ}
+    environ = {**HANDSHAKE, HANDOVER: InProcess(), **environ}
     request = RequestFactory().get("/path/", **environ)
     assert prepare_request(request)
     return request
@@ -74,10 +75,7 @@ def receive_all(client: socket.socket) -> bytes:
 
 
 @pytest.fixture(autouse=True)
-def on_gevent(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Here all is done by greenlets that no patching is needed for."""
-    monkeypatch.setattr(gateway.monkey, "is_module_patched", lambda name: True)
-    monkeypatch.setattr(upgrade, "are_connections_shared", lambda: False)
+def everything_ends() -> Iterator[None]:
     before = registry.open
     yield
     with gevent.Timeout(TIMEOUT):
@@ -148,8 +146,8 @@ def test_a_server_that_does_not_fit(
     is_patched: bool,
 ) -> None:
     if is_patched:
-        monkeypatch.setattr(upgrade, "are_connections_shared", lambda: True)
-        server = Server(pytest.fail)
+        monkeypatch.setattr(gateway.monkey, "is_module_patched", lambda name: True)
+        server = Server(pytest.fail, **{HANDOVER: Handover()})
         wanted = "one database connection"
     else:
         server = Server(pytest.fail, SERVER_SOFTWARE="Other/1", **{HANDOVER: None})
@@ -162,10 +160,7 @@ def test_a_server_that_does_not_fit(
     assert wanted in caplog.text
 
 
-def test_connections_are_shared_without_patching(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.undo()
+def test_connections_are_shared_without_patching() -> None:
     # Here nothing is patched.
     assert upgrade.are_connections_shared() is True
 

@@ -1,0 +1,57 @@
+"""The database connections of the greenlets that views run in.
+
+Each greenlet has connections of its own, for as short as it can.  In a test they all
+use the test's: else they wouldn't see what its transaction holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connections
+
+__all__ = ["adopt", "close", "release", "share"]
+
+#: Those of the test, by alias; empty when there is none.
+_shared: dict[str, Any] = {}
+
+
+def adopt() -> None:
+    """Begin with what this greenlet, a new one, has to share."""
+    for alias, connection in _shared.items():
+        connections[alias] = connection
+
+
+def release() -> None:
+    """Apply Django's rule for the end of a request, by which CONN_MAX_AGE counts.
+
+    ``close_old_connections`` would close one amid a transaction.
+    """
+    if not _shared:
+        for connection in connections.all(initialized_only=True):
+            if not connection.in_atomic_block:
+                connection.close_if_unusable_or_obsolete()
+
+
+def close() -> None:
+    """Close the connections of this greenlet, which is about to end."""
+    if not _shared:
+        for connection in connections.all(initialized_only=True):
+            connection.close()
+
+
+@contextmanager
+def share() -> Iterator[None]:
+    """Have all greenlets use the connections of this one, and leave them open."""
+    # Those that haven't been used yet as well: a test case has marked them.
+    _shared.update({alias: connections[alias] for alias in connections})
+    for connection in _shared.values():
+        connection.inc_thread_sharing()
+    try:
+        yield
+    finally:
+        for connection in _shared.values():
+            connection.dec_thread_sharing()
+        _shared.clear()

@@ -1,0 +1,62 @@
+"""Tests of the WebSocket views: with Django's own test client and no server.
+
+``python manage.py test`` runs them.
+"""
+
+from __future__ import annotations
+
+from django.contrib.auth import get_user_model
+from django.test import TestCase
+from django.urls import reverse
+
+
+class EchoTests(TestCase):
+    def test_echo(self) -> None:
+        with self.client.websocket_connect(reverse("echo")) as websocket:
+            websocket.send("hello")
+            self.assertEqual(websocket.wait(), "hello")
+            websocket.send(b"\x00\xff")
+            self.assertEqual(websocket.wait(), b"\x00\xff")
+
+    def test_echo_refuses_more_than_16_mib(self) -> None:
+        with self.client.websocket_connect(reverse("echo")) as websocket:
+            websocket.send(bytes(16 * 1024 * 1024 + 1))
+            self.assertIsNone(websocket.wait())
+            self.assertEqual(websocket.close_code, 1009)
+
+    def test_echo_once_closes(self) -> None:
+        with self.client.websocket_connect(reverse("echo-once")) as websocket:
+            websocket.send("only one")
+            self.assertEqual(list(websocket), ["only one"])
+            self.assertEqual(websocket.close_code, 1000)
+
+    def test_foreign_pages_are_refused(self) -> None:
+        websocket = self.client.websocket_connect(
+            reverse("echo"), headers={"Origin": "https://evil.example"}
+        )
+        self.assertContains(websocket.response, "origin", status_code=403)
+
+
+class LowerTests(TestCase):
+    def test_websocket(self) -> None:
+        with self.client.websocket_connect(reverse("lower")) as websocket:
+            websocket.send("LOUD")
+            self.assertEqual(websocket.wait(), "loud")
+
+    def test_http(self) -> None:
+        response = self.client.get(reverse("lower"), {"message": "LOUD"})
+        self.assertEqual(response.content, b"loud")
+
+
+class MembersTests(TestCase):
+    def test_strangers_are_sent_to_the_login(self) -> None:
+        websocket = self.client.websocket_connect(reverse("members"))
+        self.assertRedirects(websocket.response, "/login/?next=/members/")
+
+    def test_members_are_welcome(self) -> None:
+        user = get_user_model().objects.create_user("ann")
+        self.client.force_login(user)
+        with self.client.websocket_connect(reverse("members")) as websocket:
+            self.assertEqual(websocket.wait(), "Hello ann")
+            websocket.send("hi")
+            self.assertEqual(websocket.wait(), "ann said hi")
