@@ -1,12 +1,15 @@
 """Hold many idle connections, then send one message over each.
 
     python benchmarks/scale.py [--connections 150000] [--workers 10] [--hold 60]
+    python benchmarks/scale.py --handlers [--connections 500000] [--workers 34]
     python benchmarks/scale.py --storm
 
 Serves the example project's /echo/ view, sessions, auth and all default
 middlewares included, with gunicorn's and our worker; wsload holds the connections
 from several processes and addresses 127.0.0.x, answers the heartbeats, and at the
-end checks one echo over each.  With --storm, 10,000 connect at once to one worker.
+end checks one echo over each.  With --handlers it is /echo-handler/, whose
+connections have no greenlet.  With --storm, 10,000 connect at once to one worker.
+WEBSOCKET_PING_INTERVAL=60 in the environment makes heartbeats as much rarer.
 Prints a table and, with --plot FILE, draws memory and processor time over the run
 (needs matplotlib).
 
@@ -31,6 +34,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parent / "example_project"
+#: Below the files that a process may open, which for many is 20,000.
+CONNECTIONS_PER_WORKER = 15_000
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -118,7 +123,7 @@ def run(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         memory, kernel = pss(pids), kernel_memory()
         load = subprocess.Popen(
             [
-                *(wsload, "idle", "--port", str(port), "--path", "/echo/"),
+                *(wsload, "idle", "--port", str(port), "--path", options.path),
                 *("-n", str(options.connections), "-t", str(options.hold)),
                 *("-r", str(options.rate), "-c", str(options.concurrency)),
                 *("--setup-timeout", "3600", "--hs-timeout", "300", "--verify"),
@@ -212,12 +217,20 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--connections", type=int, default=150_000)
-    parser.add_argument("--workers", type=int, default=10)
+    parser.add_argument("--connections", type=int)
+    parser.add_argument("--workers", type=int)
     parser.add_argument("--hold", type=int, default=60, help="seconds")
     parser.add_argument("--rate", type=int, default=3000, help="connects per second")
     parser.add_argument("--concurrency", type=int, default=500, help="handshakes")
     parser.add_argument("--plot", type=Path)
+    parser.add_argument(
+        "--handlers",
+        action="store_const",
+        dest="path",
+        const="/echo-handler/",
+        default="/echo/",
+        help="connections that need no greenlet, 500,000 by default",
+    )
     parser.add_argument(
         "--storm",
         action="store_true",
@@ -227,6 +240,10 @@ def main() -> None:
     if options.storm:
         options.connections = options.concurrency = 10_000
         options.workers, options.rate, options.hold = 1, 0, 5
+    if options.connections is None:
+        options.connections = 150_000 if options.path == "/echo/" else 500_000
+    if options.workers is None:
+        options.workers = -(-options.connections // CONNECTIONS_PER_WORKER)
     with tempfile.TemporaryDirectory() as directory:
         result = run(options, Path(directory))
     report(result)

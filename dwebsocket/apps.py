@@ -1,4 +1,4 @@
-"""The Django app: registers the system checks and a signal receiver.
+"""The Django app: registers checks, a signal receiver and the apps' messages.
 
 In a process that imports Django's test client it sees to it that the client has
 ``websocket_connect``.
@@ -15,9 +15,9 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.db.backends.signals import connection_created
-from gevent import getcurrent
+from django.utils.module_loading import autodiscover_modules
 
-from .databases import release
+from . import databases
 
 __all__ = ["WebSocketConfig"]
 
@@ -31,19 +31,12 @@ class WebSocketConfig(AppConfig):
     def ready(self) -> None:
         from . import checks  # noqa: F401
 
-        connection_created.connect(_release_before_waiting)
+        connection_created.connect(databases.note_connection)
+        autodiscover_modules("messages")
         if _TEST_CLIENT in sys.modules:
             from . import testing  # noqa: F401
         else:
             sys.meta_path.insert(0, _TestClientFinder())
-
-
-def _release_before_waiting(**kwargs: Any) -> None:
-    """Have this greenlet release its connections before it waits for a message.
-
-    ``transport`` calls it.
-    """
-    getcurrent().before_wait = release  # type: ignore[attr-defined]
 
 
 class _TestClientFinder(MetaPathFinder):

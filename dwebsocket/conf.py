@@ -21,6 +21,7 @@ __all__ = [
     "Settings",
     "UpgradeSettings",
     "find_error",
+    "make_settings",
     "settings",
 ]
 
@@ -82,6 +83,11 @@ class Settings:
         return self._get("WEBSOCKET_MAX_CONNECTIONS", None)  # type: ignore[no-any-return]
 
     @property
+    def handler_pool_size(self) -> int | None:
+        """Handlers that a process runs at the same time; the others wait."""
+        return self._get("WEBSOCKET_HANDLER_POOL_SIZE", 100)  # type: ignore[no-any-return]
+
+    @property
     def compression(self) -> Options | None:
         """How messages are compressed, if the client can; None is not at all."""
         value = self._get("WEBSOCKET_COMPRESSION", False)
@@ -129,6 +135,21 @@ class Settings:
 settings = Settings()
 
 _DEFAULT_GROUPS = {"default": {"BACKEND": "dwebsocket.groups.memory.MemoryBackend"}}
+
+
+def make_settings(options: Mapping[str, Any]) -> Settings:
+    """Return what applies to a view with its own ``options``.
+
+    Raises TypeError for one that doesn't exist, ValueError for one that is invalid.
+    """
+    for option, value in options.items():
+        if option not in VIEW_OPTIONS:
+            known = ", ".join(sorted(VIEW_OPTIONS))
+            raise TypeError(f"unknown option {option!r}; there are {known}")
+        error = find_error(option, value)
+        if error:
+            raise ValueError(f"{option} {error}")
+    return Settings(options)
 
 
 def find_error(option: str, value: Any) -> str | None:
@@ -236,6 +257,7 @@ _VALIDATORS: dict[str, Callable[[Any], str | None]] = {
     "close_timeout": _check_seconds,
     "compression": _check_compression,
     "groups": _check_groups,
+    "handler_pool_size": _check_count,
     "max_connections": _check_count,
     "max_message_size": _check_count,
     "max_queue": _check_count,
@@ -247,7 +269,9 @@ _VALIDATORS: dict[str, Callable[[Any], str | None]] = {
 }
 
 #: Options that a decorator takes to override the setting for its view.
-VIEW_OPTIONS = frozenset(_VALIDATORS) - {"accept_all", "groups", "max_connections"}
+VIEW_OPTIONS = frozenset(_VALIDATORS) - {
+    *("accept_all", "groups", "handler_pool_size", "max_connections")
+}
 
 _NAMES = [f"WEBSOCKET_{option.upper()}" for option in _VALIDATORS]
 _UNSET = object()

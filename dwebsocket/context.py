@@ -7,7 +7,7 @@ them, which under gevent is the greenlet.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Context, ContextVar
 from functools import cache
 from typing import Any
@@ -31,9 +31,13 @@ def find_setters(context: Context) -> list[Setter]:
     setters: list[Setter] = []
     # Asking for what isn't set takes long.
     if _may_hold(context, translation.deactivate_all):
-        setters.append((_set_language, translation.get_language()))
+        language = translation.get_language()
+        if language != settings.LANGUAGE_CODE:
+            setters.append((_set_language, language))
     if _may_hold(context, _set_default_zone):
-        setters.append((_set_zone, timezone.get_current_timezone()))
+        zone = timezone.get_current_timezone()
+        if zone != timezone.get_default_timezone():
+            setters.append((_set_zone, zone))
     urlconf = get_urlconf()
     if urlconf is not None and urlconf != settings.ROOT_URLCONF:
         setters.append((set_urlconf, urlconf))
@@ -43,7 +47,7 @@ def find_setters(context: Context) -> list[Setter]:
     return setters
 
 
-def call_setters(setters: list[Setter]) -> None:
+def call_setters(setters: Iterable[Setter]) -> None:
     """Set the values in the new greenlet."""
     for setter, value in setters:
         setter(value)

@@ -33,7 +33,13 @@ from .signals import websocket_closed, websocket_message, websocket_opened
 from .transport import Transport
 from .websocket import WebSocket
 
-__all__ = ["ACCEPTED", "Conversation"]
+__all__ = [
+    "ACCEPTED",
+    "Conversation",
+    "ViewGreenlet",
+    "find_close_code",
+    "report",
+]
 
 logger = logging.getLogger("dwebsocket")
 
@@ -41,12 +47,12 @@ logger = logging.getLogger("dwebsocket")
 ACCEPTED = object()
 
 
-class _ViewGreenlet(greenlet):
+class ViewGreenlet(greenlet):
     """A raw greenlet that ``gevent.kill`` can handle."""
 
     __slots__ = ()
 
-    #: See ``apps``; here so that ``transport`` finds it without searching.
+    #: See ``databases``; here so that ``transport`` finds it without searching.
     before_wait: Callable[[], object] | None = None
 
     @property
@@ -88,7 +94,8 @@ class Conversation:
         extension: tuple[str, Deflate] | None = None,
         scope: Scope = registry,
     ) -> None:
-        self._request = request
+        #: None when a handler is done with it.
+        self._request: Any = request
         self._websocket = websocket
         self._offered = offered
         self._limits = limits
@@ -119,7 +126,7 @@ class Conversation:
         self._websocket._opener = self
         self._is_view_running = True
         self._scope.enter()
-        greenlet = _ViewGreenlet(self._run_view, hub)
+        greenlet = ViewGreenlet(self._run_view, hub)
         greenlet.gr_context = context = copy_context()
         hub.loop.run_callback(
             greenlet.switch, view, args, kwargs, find_setters(context)
@@ -136,7 +143,7 @@ class Conversation:
 
     @property
     def request(self) -> HttpRequest:
-        return self._request
+        return self._request  # type: ignore[no-any-return]
 
     @property
     def subprotocol(self) -> str | None:
@@ -152,7 +159,7 @@ class Conversation:
             on_end=self._on_transport_end,
             deflate=None if self.extension is None else self.extension[1],
         )
-        del self._limits
+        del self._limits, self.headers
         self.extension = None
         self._is_connected = True
         self._scope.add(self._transport)
@@ -237,7 +244,7 @@ class Conversation:
         kwargs: dict[str, Any],
         setters: list[Setter],
     ) -> None:
-        code = CloseCode.NORMAL_CLOSURE
+        code: CloseCode | None = None
         try:
             databases.adopt()
             call_setters(setters)
@@ -248,38 +255,30 @@ class Conversation:
                     self._websocket.accept()
                 else:
                     self._decide(response)
-        except ConnectionClosed as exc:
-            if self._outcome is None:
-                self._decide(exc)
-            else:
-                logger.debug("the view ended: %s", _on_one_line(str(exc)))
-        except GreenletExit as exc:
-            code = CloseCode.GOING_AWAY
-            if self._outcome is None:
-                self._decide(exc)
         except BaseException as exc:
-            code = CloseCode.INTERNAL_ERROR
+            code = find_close_code(exc)
             if self._outcome is None:
                 self._decide(exc)
-            elif isinstance(exc, Exception):
-                self._report()
             else:
-                raise  # KeyboardInterrupt and SystemExit are the hub's
+                self._on_error(exc)
         finally:
             self._end_view(code)
 
-    def _report(self) -> None:
-        request = self._request
-        logger.exception(
-            "Internal error in the WebSocket view of %s",
-            _on_one_line(request.path),
-            extra={"request": request},
-        )
-        got_request_exception.send(sender=None, request=request)
+    def _on_error(self, exc: BaseException) -> None:
+        """Report an exception that ended the view; raise what isn't the view's."""
+        if isinstance(exc, ConnectionClosed):
+            logger.debug("the view ended: %s", _on_one_line(str(exc)))
+        elif isinstance(exc, Exception):
+            path, _ = self._find_client()
+            place = f"the WebSocket view of {_on_one_line(path)}"
+            report(place, self._request)
+        elif not isinstance(exc, GreenletExit):
+            raise exc  # KeyboardInterrupt and SystemExit are the hub's
 
-    def _end_view(self, code: CloseCode) -> None:
+    def _end_view(self, code: CloseCode | None) -> None:
+        """The view has ended: by an exception, with ``code``, or it returned."""
         if self._transport is not None:
-            self._transport.close(code)
+            self._transport.close(CloseCode.NORMAL_CLOSURE if code is None else code)
             self._transport.drop_inbox()
         self._is_view_running = False
         try:
@@ -311,12 +310,12 @@ class Conversation:
             return
         if self._transport is None:
             self._leave()
-        elif isinstance(getcurrent(), _ViewGreenlet):
+        elif isinstance(getcurrent(), ViewGreenlet):
             self._finish()
         else:
             # The hub, or a server's greenlet that may be killed any time.
             hub = get_hub()
-            hub.loop.run_callback(_ViewGreenlet(self._finish, hub).switch)
+            hub.loop.run_callback(ViewGreenlet(self._finish, hub).switch)
 
     def _finish(self) -> None:
         """View and connection have ended: count, log, send the signal."""
@@ -343,26 +342,45 @@ class Conversation:
     def _log_end(self, code: int, duration: float) -> None:
         transport = self._transport
         assert transport is not None
-        # Not request.user, which might ask the database.
-        user = getattr(self._request, "_cached_user", None)
+        path, user = self._find_client()
         logger.info(
             "%s closed by %s with %d after %.1f s, user %s, "
             "in %d messages %d bytes, out %d messages %d bytes",
-            _on_one_line(self._request.path),
+            _on_one_line(path),
             transport.protocol.closed_by,
             code,
             duration,
-            "unknown" if user is None else user.pk,
+            "unknown" if user is None else user,
             transport.messages_in,
             transport.bytes_in,
             transport.messages_out,
             transport.bytes_out,
         )
 
+    def _find_client(self) -> tuple[str, Any]:
+        """Return the path and the user's primary key, None if it isn't known."""
+        # Not request.user, which might ask the database.
+        user = getattr(self._request, "_cached_user", None)
+        return self._request.path, None if user is None else user.pk
+
     def _leave(self) -> None:
         self._scope.leave()
         if self._ended is not None:
             self._ended.set()
+
+
+def report(place: str, request: HttpRequest | None) -> None:
+    """Log the exception that is being handled, and tell Django's signal of it."""
+    logger.exception("Internal error in %s", place, extra={"request": request})
+    got_request_exception.send(sender=None, request=request)
+
+
+def find_close_code(exc: BaseException) -> CloseCode:
+    if isinstance(exc, ConnectionClosed):
+        return CloseCode.NORMAL_CLOSURE
+    if isinstance(exc, GreenletExit):
+        return CloseCode.GOING_AWAY
+    return CloseCode.INTERNAL_ERROR
 
 
 def _on_one_line(text: str) -> str:

@@ -11,11 +11,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.db import connections
+from gevent import getcurrent
 
-__all__ = ["adopt", "close", "release", "share"]
+__all__ = ["adopt", "close", "note_connection", "release", "share"]
 
 #: Those of the test, by alias; empty when there is none.
 _shared: dict[str, Any] = {}
+
+
+def note_connection(**kwargs: Any) -> None:
+    """Have this greenlet release its connections before it waits for a message.
+
+    ``transport`` calls it.  A receiver of ``connection_created``.
+    """
+    getcurrent().before_wait = release  # type: ignore[attr-defined]
 
 
 def adopt() -> None:
@@ -36,10 +45,14 @@ def release() -> None:
 
 
 def close() -> None:
-    """Close the connections of this greenlet, which is about to end."""
-    if not _shared:
-        for connection in connections.all(initialized_only=True):
-            connection.close()
+    """Close the connections of this greenlet, if it has made any."""
+    current: Any = getcurrent()
+    # Looking for them takes long.
+    if getattr(current, "before_wait", None) is not None:
+        current.before_wait = None
+        if not _shared:
+            for connection in connections.all(initialized_only=True):
+                connection.close()
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from typing import Any, TypeVar, overload
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponseBase
 
-from .conf import VIEW_OPTIONS, Settings, find_error
+from .conf import make_settings
 from .upgrade import View, prepare_request, refuse_http, run_view
 
-__all__ = ["accept_websocket", "require_websocket"]
+__all__ = ["accept_websocket", "make_websocket_view", "require_websocket"]
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 
@@ -57,42 +57,46 @@ class _EveryAlias(set[str]):
 
 
 def _decorate(view: View | None, options: dict[str, Any], *, is_required: bool) -> Any:
-    for option, value in options.items():
-        if option not in VIEW_OPTIONS:
-            known = ", ".join(sorted(VIEW_OPTIONS))
-            raise TypeError(f"unknown option {option!r}; there are {known}")
-        error = find_error(option, value)
-        if error:
-            raise ValueError(f"{option} {error}")
-    settings = Settings(options)
+    settings = make_settings(options)
 
     def decorate(view: View) -> View:
         if inspect.iscoroutinefunction(view):
             raise TypeError("a WebSocket view is a plain function, not async")
 
-        non_atomic = getattr(view, "_non_atomic_requests", ())
-        if not isinstance(non_atomic, _EveryAlias):
-            non_atomic = _EveryAlias(non_atomic)
+        def serve(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            return run_view(request, view, args, kwargs, settings)
 
-        @wraps(view)
-        def wrapper(
-            request: HttpRequest, *args: Any, **kwargs: Any
-        ) -> HttpResponseBase:
-            if prepare_request(request):
-                return run_view(request, view, args, kwargs, settings)
-            if is_required:
-                return refuse_http(request)
-            atomic_view = _make_atomic(view, non_atomic)
-            return atomic_view(request, *args, **kwargs)  # type: ignore[no-any-return]
-
-        wrapper.accept_websocket = True  # type: ignore[attr-defined]
-        wrapper.require_websocket = is_required  # type: ignore[attr-defined]
-        wrapper.is_websocket_view = True  # type: ignore[attr-defined]
-        # ATOMIC_REQUESTS must not hold a transaction through a conversation.
-        wrapper._non_atomic_requests = non_atomic  # type: ignore[attr-defined]
-        return wrapper
+        return make_websocket_view(view, serve, is_required=is_required)
 
     return decorate if view is None else decorate(view)
+
+
+def make_websocket_view(
+    view: View, serve: Callable[..., HttpResponseBase], *, is_required: bool
+) -> View:
+    """Return a view that gives WebSocket requests to ``serve`` and others to ``view``.
+
+    The others are refused when ``is_required``.
+    """
+    non_atomic = getattr(view, "_non_atomic_requests", ())
+    if not isinstance(non_atomic, _EveryAlias):
+        non_atomic = _EveryAlias(non_atomic)
+
+    @wraps(view)
+    def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if prepare_request(request):
+            return serve(request, *args, **kwargs)
+        if is_required:
+            return refuse_http(request)
+        atomic_view = _make_atomic(view, non_atomic)
+        return atomic_view(request, *args, **kwargs)  # type: ignore[no-any-return]
+
+    wrapper.accept_websocket = True  # type: ignore[attr-defined]
+    wrapper.require_websocket = is_required  # type: ignore[attr-defined]
+    wrapper.is_websocket_view = True  # type: ignore[attr-defined]
+    # ATOMIC_REQUESTS must not hold a transaction through a conversation.
+    wrapper._non_atomic_requests = non_atomic  # type: ignore[attr-defined]
+    return wrapper
 
 
 def _make_atomic(view: View, non_atomic: _EveryAlias) -> View:

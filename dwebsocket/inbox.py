@@ -51,6 +51,7 @@ class Inbox(Writer):
         "_first",
         "_inbox_size",
         "_is_due",
+        "_listener",
         "_max_inbox_size",
         "_max_queue",
         "_receiver",
@@ -72,6 +73,8 @@ class Inbox(Writer):
         # The same for greenlets that wait for a message.
         self._receiver: greenlet | None = None
         self._receivers: list[greenlet] | None = None
+        # What wants to be called when there is something for it.
+        self._listener: Any = None
         #: Messages received.
         self.messages_in = 0
         self._shared = _share(self._hub)
@@ -112,6 +115,15 @@ class Inbox(Writer):
         self._inbox_size -= len(message)
         return message
 
+    def listen(self, listener: Any) -> None:
+        """Have ``listener.on_message()`` called once, in the hub.
+
+        That is when there is a message, or nothing will come any more.
+        """
+        self._listener = listener
+        if self._first is not None or self.protocol.state is not _OPEN:
+            self._wake_later()
+
     def _add_receiver(self, receiver: greenlet) -> None:
         if self._receiver is None:
             self._receiver = receiver
@@ -138,7 +150,9 @@ class Inbox(Writer):
 
     def _wake_later(self) -> None:
         """Wake those who wait, when all connections have been read from."""
-        if self._receiver is not None and not self._is_due:
+        if not self._is_due and (
+            self._receiver is not None or self._listener is not None
+        ):
             self._is_due = True
             self._shared.add(self)
 
@@ -151,6 +165,12 @@ class Inbox(Writer):
             receiver = self._receiver
             self._discard_receiver(receiver)
             self._let_go_on(receiver)
+        listener = self._listener
+        if listener is not None and (
+            self._first is not None or self.protocol.state is not _OPEN
+        ):
+            self._listener = None
+            listener.on_message()
 
     def _let_go_on(self, receiver: greenlet) -> None:
         """Switch to a greenlet that no longer waits."""

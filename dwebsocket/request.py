@@ -7,13 +7,17 @@ are connections.  Nothing is lost that a view could still use.
 from __future__ import annotations
 
 import io
+from collections.abc import Hashable
 from functools import cache, lru_cache
+from typing import TypeVar
 
 from django.http import HttpRequest, QueryDict
 from django.http.request import HttpHeaders
 from django.utils.functional import SimpleLazyObject
 
-__all__ = ["find_user_id", "trim_request"]
+__all__ = ["find_user_id", "share", "trim_request"]
+
+_Value = TypeVar("_Value", bound=Hashable)
 
 #: environ entries that belong to the HTTP request and hold on to the server.
 _HTTP_ONLY = frozenset(
@@ -59,8 +63,8 @@ _NO_BODY = _NoBody()
 
 
 @lru_cache(maxsize=2048)
-def _share(value: str) -> str:
-    """Return the one string that stands for all that equal it."""
+def share(value: _Value) -> _Value:
+    """Return the one value that stands for all that equal it."""
     return value
 
 
@@ -74,9 +78,9 @@ def trim_request(request: HttpRequest) -> None:
     for name, value in environ.items():
         if name not in _HTTP_ONLY:
             if len(name) <= _MAX_SHARED:
-                name = _share(name)
+                name = share(name)
             if type(value) is str and len(value) <= _MAX_SHARED:
-                value = _share(value)
+                value = share(value)
             kept[name] = value
     # A dict shrinks only when it is filled anew.
     environ.clear()

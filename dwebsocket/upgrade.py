@@ -14,7 +14,12 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.core.exceptions import (
+    BadRequest,
+    ImproperlyConfigured,
+    PermissionDenied,
+    SuspiciousOperation,
+)
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from greenlet import greenlet
@@ -79,6 +84,7 @@ def run_view(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     settings: Settings,
+    conversation_class: Callable[..., Conversation] = Conversation,
 ) -> HttpResponseBase:
     """Run a view for a WebSocket request and return the response to it.
 
@@ -88,6 +94,8 @@ def run_view(
     websocket: WebSocket = request.websocket  # type: ignore[attr-defined]
     if websocket._transport is not None or websocket._opener is not None:
         # Decorated twice: the outer decorator has done the work.
+        if conversation_class is not Conversation:
+            raise ImproperlyConfigured("a WebSocketView needs no decorator of ours")
         return view(request, *args, **kwargs)  # type: ignore[no-any-return]
     try:
         gateway = find_gateway(request.META)
@@ -103,7 +111,9 @@ def run_view(
         _count_refusal(request, 501)
         return _plain_text(str(exc), 501)
     try:
-        conversation = _check_handshake(request, websocket, settings.upgrade, gateway)
+        conversation = conversation_class(
+            *_check_handshake(request, websocket, settings.upgrade, gateway)
+        )
     except HandshakeError as exc:
         _count_refusal(request, exc.status_code)
         gateway.refuse(str(exc))
@@ -159,7 +169,8 @@ def _check_handshake(
     websocket: WebSocket,
     settings: UpgradeSettings,
     gateway: Gateway,
-) -> Conversation:
+) -> tuple[Any, ...]:
+    """Return the arguments of a Conversation; raise HandshakeError."""
     environ = request.META
     if not handshake.is_probe(environ):
         handshake.check_request(environ)
@@ -184,7 +195,7 @@ def _check_handshake(
     compression = settings.compression
     if compression is not None and not gateway.is_switched:
         extension = negotiate(handshake.parse_extensions(environ), compression)
-    return Conversation(request, websocket, offered, settings.limits, extension, scope)
+    return request, websocket, offered, settings.limits, extension, scope
 
 
 def _plain_text(

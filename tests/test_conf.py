@@ -17,6 +17,7 @@ DEFAULTS = {
     "allowed_origins": None,
     "close_timeout": 5,
     "compression": False,
+    "handler_pool_size": 100,
     "max_connections": None,
     "max_message_size": 1048576,
     "max_queue": 1000,
@@ -42,6 +43,8 @@ VALID = [
     ("compression", {}),
     ("compression", {"server_context_takeover": True, "level": 9, "threshold": 0}),
     ("compression", {"client_max_window_bits": 9, "memory_level": 1}),
+    ("handler_pool_size", None),
+    ("handler_pool_size", 1),
     ("max_connections", None),
     ("max_connections", 1),
     ("max_message_size", None),
@@ -71,6 +74,7 @@ INVALID = [
         for option in ("max_connections", "max_message_size")
         for value in (0, -1, 1.5, "1", True)
     ),
+    ("handler_pool_size", 0),
     ("max_queue", 0),
     ("send_buffer_size", 0),
     ("compression", "yes"),
@@ -159,7 +163,9 @@ def test_an_option_leaves_the_others_alone() -> None:
 
 
 def test_names() -> None:
-    assert VIEW_OPTIONS == set(DEFAULTS) - {"accept_all", "max_connections"}
+    assert set(DEFAULTS) - VIEW_OPTIONS == {
+        *("accept_all", "handler_pool_size", "max_connections")
+    }
     for name in ("factory_class", "MAX_QUEUE", ""):
         with pytest.raises(KeyError):
             find_error(name, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -118,6 +119,17 @@ def test_500_views_that_asked_hold_a_handful_of_connections(
         return count
 
     assert asyncio.run(run()) <= 5
+
+
+def test_handlers_hold_no_connection_between_messages(
+    server: Server, postgres: int
+) -> None:
+    with contextlib.ExitStack() as stack:
+        for number in range(20):
+            websocket = stack.enter_context(connect(server, "/handlers/create/"))
+            websocket.send(f"handler-{server.port}-{number}")
+            assert websocket.recv(TIMEOUT) == "1"
+        wait_for(lambda: count_connections(postgres) <= 5, "the release")
 
 
 def test_a_transaction_is_left_alone(server: Server, postgres: int) -> None:

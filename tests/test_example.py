@@ -57,15 +57,24 @@ def page(driver: webdriver.Chrome, server: Server) -> Page:
     return Page(driver, server)
 
 
-@pytest.mark.parametrize("name", ["echo-once", "echo", "lower", "members"])
-def test_index_lists_each_example(page: Page, name: str) -> None:
+@pytest.mark.parametrize(
+    "name, source",
+    [
+        ("echo-once", "def echo_once(request"),
+        ("echo", "def echo(request"),
+        ("lower", "def lower(request"),
+        ("members", "def members(request"),
+        ("echo-handler", "class EchoHandler(WebSocketView)"),
+    ],
+)
+def test_index_lists_each_example(page: Page, name: str, source: str) -> None:
     page.open("/").find(f'.card[data-example="{name}"] a').click()
-    assert "@" in page.wait("#source").text
-    assert f"def {name.replace('-', '_')}(request" in page.find("#source").text
+    assert source in page.wait("#source").text
 
 
-def test_echo(page: Page) -> None:
-    page.open("/echo/").wait("#live[data-state=open]")
+@pytest.mark.parametrize("path", ["/echo/", "/echo-handler/"])
+def test_echo(page: Page, path: str) -> None:
+    page.open(path).wait("#live[data-state=open]")
     page.send("Grüße, 世界")
     page.wait("#log li[data-kind=received] .log-text", "Grüße, 世界")
     page.find("#toggle").click()

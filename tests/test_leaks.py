@@ -124,6 +124,26 @@ def view_fails(server: Server, sockets: Sockets) -> None:
     expect_close(sockets, 1011)
 
 
+def handler_closed_by_client(server: Server, sockets: Sockets) -> None:
+    open_websockets(sockets, "/handlers/echo/")
+    send(sockets, frame(1, b"Hello"))
+    for sock in sockets:
+        assert sock.recv(100) == b"\x81\x05Hello"
+    send(sockets, CLOSE)
+    expect_end(sockets, b"\x88\x02\x03\xe8")
+
+
+def handler_fails(server: Server, sockets: Sockets) -> None:
+    open_websockets(sockets, "/handlers/fail/")
+    send(sockets, frame(2, b"\0" * 1000))
+    expect_close(sockets, 1011)
+
+
+def handler_reset_while_idle(server: Server, sockets: Sockets) -> None:
+    open_websockets(sockets, "/handlers/echo/")
+    reset(sockets)
+
+
 def view_fails_before_accepting(server: Server, sockets: Sockets) -> None:
     request(sockets, "/refuse/error/")
     expect(sockets, 500)
@@ -226,6 +246,9 @@ WAYS = [
     closed_by_view,
     view_returns,
     view_fails,
+    handler_closed_by_client,
+    handler_fails,
+    handler_reset_while_idle,
     view_fails_before_accepting,
     view_refuses,
     no_such_page,
@@ -279,6 +302,9 @@ def take_census(server: Server, start: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", ["gunicorn", "pywsgi-websocket"])
 def test_nothing_is_left(farm: Farm, kind: str) -> None:
     server = farm.start(kind)
+    # The first greenlet that handles a message is kept.
+    with connected(server) as sockets:
+        handler_closed_by_client(server, sockets)
     census = json.loads(server.get("/census/")[2])
     names = ("connections", "greenlets", "watchers", "files")
     start = {name: census[name] for name in names}

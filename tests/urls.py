@@ -9,7 +9,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from dwebsocket import require_websocket
 
-from . import group_views, readme_views, views
+from . import group_views, handlers, readme_views, views
 
 compressed = require_websocket(compression=True)
 in_context = require_websocket(
@@ -26,6 +26,7 @@ urlpatterns = [
     path("readme/", include(readme_views)),
     path("static/<path:path>", serve, {"insecure": True}),
     path("script-page/", views.script_page),
+    path("handlers/", include(handlers)),
     path("status/", views.status),
     path("census/", views.census),
     path("page/", views.page),

@@ -38,7 +38,7 @@ from greenlet import greenlet
 from dwebsocket import accept_websocket, require_websocket, stats
 from dwebsocket.exceptions import ConnectionClosed
 from dwebsocket.registry import registry
-from dwebsocket.request import _share
+from dwebsocket.request import share
 
 _counters = {"request_finished": 0, "got_request_exception": 0, "ended": 0}
 _events: list[str] = []
@@ -74,7 +74,7 @@ def census(request: HttpRequest) -> JsonResponse:
     """What this process holds, to be compared with what it held before."""
     _events.clear()
     # Its size is limited, and it fills slowly.
-    _share.cache_clear()
+    share.cache_clear()
     # What this greenlet itself holds is as much each time.
     connection.close()
     gc.collect()

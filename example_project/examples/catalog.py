@@ -7,6 +7,7 @@ named after the example, such as `examples/lower.html`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,9 +27,15 @@ class Example:
     has_binary: bool = False  # offer to send bytes and files
 
     @property
+    def source(self) -> Any:
+        """What the page shows of the view: the function, or the class."""
+        return getattr(self.view, "view_class", self.view)
+
+    @property
     def name(self) -> str:
         """The name in URLs and templates: that of the view, with hyphens."""
-        return self.view.__name__.replace("_", "-")
+        name = self.source.__name__
+        return re.sub("_|(?<=[a-z])(?=[A-Z])", "-", name).lower()
 
 
 EXAMPLES = [
@@ -54,5 +61,10 @@ EXAMPLES = [
         "Members only",
         "Django’s login_required guards a WebSocket as it guards any other view.",
         message="Nice to be here.",
+    ),
+    Example(
+        views.EchoHandler.as_view(),
+        "Echo handler",
+        "A class with a method per event: an idle connection needs no greenlet.",
     ),
 ]

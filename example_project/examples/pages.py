@@ -39,7 +39,7 @@ def example_page(request: HttpRequest, example: Example) -> HttpResponse:
     context = {
         "example": example,
         "examples": EXAMPLES,
-        "source": highlight_source(example.view),
+        "source": highlight_source(example.source),
     }
     return HttpResponse(template.render(context, request))
 
@@ -72,7 +72,7 @@ def demo_login(request: HttpRequest) -> HttpResponse:
 
 
 @cache
-def highlight_source(function: Callable[..., Any]) -> SafeString:
-    """Return the source of `function` as HTML, coloured by the style sheet."""
-    source = inspect.getsource(function)
+def highlight_source(view: Callable[..., Any]) -> SafeString:
+    """Return the source of `view` as HTML, coloured by the style sheet."""
+    source = inspect.getsource(view)
     return mark_safe(highlight(source, PythonLexer(), HtmlFormatter(nowrap=True)))

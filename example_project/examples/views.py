@@ -9,6 +9,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 
 from dwebsocket import accept_websocket, require_websocket
+from dwebsocket.views import WebSocketView
 
 
 @require_websocket
@@ -39,3 +40,8 @@ def members(request: HttpRequest) -> None:
     request.websocket.send(f"Hello {request.user}")
     for message in request.websocket:
         request.websocket.send(f"{request.user} said {message}")
+
+
+class EchoHandler(WebSocketView):
+    def receive(self, message: str | bytes) -> None:
+        self.websocket.send(message)
