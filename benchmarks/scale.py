@@ -10,8 +10,8 @@ from several processes and addresses 127.0.0.x, answers the heartbeats, and at t
 end checks one echo over each.  With --handlers it is /echo-handler/, whose
 connections have no greenlet.  With --storm, 10,000 connect at once to one worker.
 WEBSOCKET_PING_INTERVAL=60 in the environment makes heartbeats as much rarer.
-Prints a table and, with --plot FILE, draws memory and processor time over the run
-(needs matplotlib).
+Prints a table and, with --plot FILE.svg, draws connections, memory and processor time
+over the run.
 
 Memory is the proportional set size (PSS) of all processes of the server, and the
 kernel's: the growth of its slabs and socket buffers, clients' side included.
@@ -29,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,11 @@ def start_server(directory: Path, port: int, workers: int) -> subprocess.Popen[b
     log.close()
     while len(children(server.pid)) < workers:
         time.sleep(0.1)
-    time.sleep(3)  # for the imports of the workers
+    # Until the imports of the workers are done.
+    spent, before = 0.0, -1.0
+    while spent - before > 0.02 * workers or not spent:
+        time.sleep(1)
+        before, spent = spent, cpu_seconds(children(server.pid))
     return server
 
 
@@ -199,20 +204,52 @@ def report(result: dict[str, Any]) -> None:
     print(*result["log"][-20:], sep="\n")
 
 
-def plot(result: dict[str, Any], path: Path) -> None:
-    from matplotlib import pyplot
+#: What is drawn: its name, its unit, its colour.
+_CURVES = [
+    ("connections", "", "#9ab"),
+    ("memory of the server (PSS)", " GiB", "#0a7"),
+    ("processor of the server", " cores", "#c63"),
+]
 
-    times = [sample[0] for sample in result["samples"]]
-    figure, axes = pyplot.subplots(figsize=(8, 4.5))
-    axes.plot(times, [s[2] / 2**30 for s in result["samples"]], label="memory, GiB")
-    axes.set_xlabel("seconds")
-    axes.set_ylabel("server memory (PSS), GiB")
-    other = axes.twinx()
-    other.plot(times, [s[1] for s in result["samples"]], "C1", label="connections")
-    other.set_ylabel("connections")
-    figure.legend(loc="upper left")
-    figure.tight_layout()
-    figure.savefig(path)
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Draw the run as an SVG, each curve in the scale of its own maximum."""
+    samples = [(0.0, 0, 0, 0.0), *result["samples"]]
+    points: list[list[tuple[float, float]]] = [[], [], []]
+    for (before, _, _, spent), (now, open_, memory, cpu) in pairwise(samples):
+        used = (cpu - spent) / (now - before) if spent and now > before else 0.0
+        for curve, value in zip(points, (open_, memory / 2**30, used), strict=True):
+            curve.append((now, value))
+    width, height, left, top = 640, 260, 30, 70
+    lines = [
+        '<svg xmlns="http://www.w3.org/2000/svg" width="700" height="370" '
+        'font-family="sans-serif" font-size="13">',
+        '<rect width="700" height="370" fill="white"/>',
+        f'<path d="M{left} {top}V{top + height}H{left + width}" fill="none" '
+        'stroke="#888"/>',
+    ]
+    end = samples[-1][0]
+    for index, ((name, unit, colour), curve) in enumerate(
+        zip(_CURVES, points, strict=True)
+    ):
+        most = max(value for _, value in curve)
+        drawn = " ".join(
+            f"{left + width * t / end:.1f},{top + height * (1 - v / (most or 1)):.1f}"
+            for t, v in curve
+        )
+        shown = f"{most:,.0f}" if not unit else f"{most:.2f}{unit}"
+        lines += [
+            f'<polyline points="{drawn}" fill="none" stroke="{colour}" '
+            'stroke-width="2"/>',
+            f'<text x="{left}" y="{20 + 18 * index}" fill="{colour}">{name}, '
+            f"up to {shown}</text>",
+        ]
+    for tenth in range(0, 11, 2):
+        lines.append(
+            f'<text x="{left + width * tenth / 10:.0f}" y="{top + height + 20}" '
+            f'text-anchor="middle">{end * tenth / 10:.0f} s</text>'
+        )
+    path.write_text("\n".join([*lines, "</svg>", ""]))
 
 
 def main() -> None:

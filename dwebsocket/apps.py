@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import Any
 
 from django.apps import AppConfig
 from django.db.backends.signals import connection_created

@@ -14,6 +14,7 @@ and ``workers/ggevent.py``, gevent-websocket 0.10.1 ``handler.py``.
 
 from __future__ import annotations
 
+from _socket import SHUT_RD
 from _socket import socket as RawSocket
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -229,6 +230,18 @@ def read_buffered(sock: Any, rfile: Any) -> bytes:
         return b""
     finally:
         sock.settimeout(timeout)
+
+
+def stop_receiving(sock: Any) -> None:
+    """Let the greenlet that reads go on with what has come already, and the end."""
+    # Not by gevent's socket, which would forget what has been received.
+    raw = RawSocket(fileno=sock.fileno())
+    try:
+        raw.shutdown(SHUT_RD)
+    except OSError:
+        pass  # the client has gone
+    finally:
+        raw.detach()
 
 
 def _is_gevent(sock: Any) -> bool:

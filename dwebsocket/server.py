@@ -17,8 +17,7 @@ The server's greenlet of a WebSocket ends at the 101.
 
 from __future__ import annotations
 
-from _socket import SHUT_RD
-from _socket import socket as RawSocket
+import logging
 from typing import Any
 
 import gevent
@@ -26,13 +25,23 @@ from gevent import Timeout
 from gevent.event import Event
 from gevent.pool import Pool
 from gevent.pywsgi import WSGIHandler, WSGIServer
+from gevent.server import StreamServer
 from gevent.ssl import SSLSocket
 
 from .frames import CloseCode
-from .gateway import HANDOVER, SCOPE, Handover, read_buffered, take_socket
+from .gateway import (
+    HANDOVER,
+    SCOPE,
+    Handover,
+    read_buffered,
+    stop_receiving,
+    take_socket,
+)
 from .registry import ServerScope, registry
 
-__all__ = ["WebSocketHandler", "WebSocketServer"]
+__all__ = ["TLSLimit", "WebSocketHandler", "WebSocketServer"]
+
+logger = logging.getLogger("dwebsocket")
 
 _REQUEST_TIMEOUT = (
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -92,17 +101,6 @@ class WebSocketHandler(WSGIHandler):
             idle.discard(self)
         return False
 
-    def stop_waiting(self) -> None:
-        """Go on with what has been received already, and then end."""
-        # Not by gevent's socket, which would forget what has been received.
-        sock = RawSocket(fileno=self.socket.fileno())
-        try:
-            sock.shutdown(SHUT_RD)
-        except OSError:
-            pass  # the client has gone
-        finally:
-            sock.detach()
-
     def _connection_upgrade_requested(self) -> bool:
         # Told otherwise, pywsgi gives the application the bare connection to read
         # a body from, and then skips as many bytes of the next request again.
@@ -142,7 +140,27 @@ class WebSocketHandler(WSGIHandler):
             headers.append((b"Connection", b"close"))
 
 
-class WebSocketServer(WSGIServer):
+class TLSLimit(StreamServer):
+    """Limits the time for the TLS handshake."""
+
+    def get_handshake_timeout(self) -> float | None:
+        """Return it in seconds; None = no limit."""
+        raise NotImplementedError
+
+    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
+        wrap_socket: Any = self.__dict__["wrap_socket"]
+        ssl_args: Any = self.ssl_args
+        try:
+            with Timeout(self.get_handshake_timeout(), TimeoutError):
+                sock = wrap_socket(client_socket, **ssl_args)
+        except OSError as exc:
+            logger.debug("no TLS handshake with %s: %s", address, exc)
+            return None
+        with sock:
+            return self.handle(sock, address)
+
+
+class WebSocketServer(TLSLimit, WSGIServer):
     """``gevent.pywsgi.WSGIServer`` with WebSocketHandler, which drains when stopped."""
 
     handler_class = WebSocketHandler
@@ -155,6 +173,9 @@ class WebSocketServer(WSGIServer):
         self.idle: set[WebSocketHandler] = set()
         self._stopped: Event | None = None
         super().__init__(*args, **kwargs)
+
+    def get_handshake_timeout(self) -> float | None:
+        return getattr(self.handler_class, "head_timeout", None)
 
     def set_spawn(self, spawn: Any) -> None:
         # stop() waits for the greenlets of a pool only.
@@ -190,21 +211,8 @@ class WebSocketServer(WSGIServer):
             self.close()
             drain = gevent.spawn(self.scope.drain, code, "", timeout)
             for handler in list(self.idle):
-                handler.stop_waiting()
+                stop_receiving(handler.socket)
             super().stop(timeout)
             drain.get()
         finally:
             stopped.set()
-
-    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
-        """Limit the time for the TLS handshake, too."""
-        timeout = getattr(self.handler_class, "head_timeout", None)
-        wrap_socket: Any = self.__dict__["wrap_socket"]
-        ssl_args: Any = self.ssl_args
-        try:
-            with Timeout(timeout, TimeoutError):
-                sock = wrap_socket(client_socket, **ssl_args)
-        except TimeoutError:
-            return None
-        with sock:
-            return self.handle(sock, address)

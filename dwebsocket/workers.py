@@ -17,12 +17,12 @@ from typing import Any
 
 import gevent
 from gevent import monkey
-from gevent.server import StreamServer
 from gunicorn.workers.ggevent import GeventWorker
 
 from .frames import CloseCode
-from .gateway import HANDOVER
+from .gateway import HANDOVER, stop_receiving
 from .registry import registry
+from .server import TLSLimit
 
 __all__ = ["WebSocketWorker"]
 
@@ -33,6 +33,8 @@ _arbiter_pid = os.getpid()
 
 #: Seconds of graceful_timeout that are left for the worker's own end.
 _RESERVE = 2
+#: Seconds that a connection without a request may still take then.
+_HEAD_TIMEOUT_AT_END = 2
 
 
 class WebSocketWorker(GeventWorker):  # type: ignore[misc]
@@ -45,13 +47,14 @@ class WebSocketWorker(GeventWorker):  # type: ignore[misc]
     get time to end, within ``graceful_timeout``; upgrade requests get 503.
     """
 
-    #: Seconds until the first request line of a connection has come, with its
-    #: headers; None = no limit.  Later ones have gunicorn's ``keepalive``.
+    #: Seconds for a TLS handshake, and then until the first request line has come,
+    #: with its headers; None = no limit.  Later ones have gunicorn's ``keepalive``.
     head_timeout: float | None = 20
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._servers: list[StreamServer] = []
-        self._head_timers: dict[Any, gevent.Timeout] = {}
+        self._servers: list[_Server] = []
+        # Greenlets of connections without a request, and what they wait with.
+        self._heads: dict[Any, tuple[gevent.Timeout, Any]] = {}
         self._is_alive = True
         self._is_told = False
         self._load = _loads[0]
@@ -75,26 +78,12 @@ class WebSocketWorker(GeventWorker):  # type: ignore[misc]
     def alive(self, value: bool) -> None:
         if self._is_alive and not value:
             self._drain = gevent.spawn(self._close_connections)
+            gevent.spawn(self._end_heads)
         self._is_alive = value
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         self._is_told = True
         super().handle_exit(sig, frame)
-
-    def server_class(
-        self, listener: Any, *, spawn: Any, ssl_context: Any = None, **others: Any
-    ) -> StreamServer:
-        """Return what gunicorn serves a listener with when this is None.
-
-        It keeps that to itself otherwise.
-        """
-        tls = {} if ssl_context is None else {"ssl_context": ssl_context}
-        handle = partial(self.handle, listener)
-        server = StreamServer(listener, handle=handle, spawn=spawn, **tls)
-        if self.cfg.workers > 1:
-            server.max_accept = 1
-        self._servers.append(server)
-        return server
 
     def _close_connections(self) -> None:
         # gunicorn does it up to a second later, and whoever comes back meanwhile would
@@ -110,6 +99,24 @@ class WebSocketWorker(GeventWorker):  # type: ignore[misc]
         else:
             self.log.warning("Some of %d WebSockets did not end in time", count)
 
+    def _end_heads(self) -> None:
+        waiting = list(self._heads)
+        gevent.sleep(_HEAD_TIMEOUT_AT_END)
+        for greenlet in waiting:
+            if greenlet in self._heads:
+                stop_receiving(self._heads[greenlet][1])
+
+    def server_class(self, listener: Any, *, spawn: Any, **options: Any) -> _Server:
+        """gunicorn's way to another server than its own, which has one difference."""
+        ssl_args = {key: options[key] for key in options.keys() & {"ssl_context"}}
+        handle = partial(self.handle, listener)
+        server = _Server(listener, handle=handle, spawn=spawn, **ssl_args)
+        server.worker = self
+        if self.cfg.workers > 1:
+            server.max_accept = 1
+        self._servers.append(server)
+        return server
+
     def run(self) -> None:
         super().run()
         # HTTP is over; the arbiter has to hear of us as long as it lasts.
@@ -122,16 +129,16 @@ class WebSocketWorker(GeventWorker):  # type: ignore[misc]
         error = OSError(errno.ENOTCONN, "no request in time")
         greenlet = gevent.getcurrent()
         with gevent.Timeout(self.head_timeout, error) as timer:
-            self._head_timers[greenlet] = timer
+            self._heads[greenlet] = timer, client
             try:
                 super().handle(listener, client, addr)
             finally:
-                self._head_timers.pop(greenlet, None)
+                self._heads.pop(greenlet, None)
 
     def timeout_ctx(self) -> gevent.Timeout:
         # gunicorn has ``keepalive``, 2 seconds, for the first request as well.  When
         # thousands connect at once, their requests take longer.
-        if gevent.getcurrent() in self._head_timers:
+        if gevent.getcurrent() in self._heads:
             return gevent.Timeout(None)
         return super().timeout_ctx()  # type: ignore[no-any-return]
 
@@ -144,9 +151,9 @@ class WebSocketWorker(GeventWorker):  # type: ignore[misc]
         return super().handle_http2(*args, **kwargs)
 
     def _end_head(self) -> None:
-        timer = self._head_timers.pop(gevent.getcurrent(), None)
-        if timer is not None:
-            timer.close()
+        head = self._heads.pop(gevent.getcurrent(), None)
+        if head is not None:
+            head[0].close()
 
     def patch(self) -> None:
         if "django.db" in sys.modules and not monkey.is_module_patched("threading"):
@@ -158,6 +165,13 @@ class WebSocketWorker(GeventWorker):  # type: ignore[misc]
         super().load_wsgi()
         if not self.cfg.is_ssl:
             self.wsgi: Any = _offer_handover(self.wsgi)
+
+
+class _Server(TLSLimit):
+    worker: WebSocketWorker
+
+    def get_handshake_timeout(self) -> float | None:
+        return self.worker.head_timeout
 
 
 _TOO_LATE = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import random
 import shutil
 import signal
 import socket
@@ -36,9 +37,16 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Return a port that no client's connection takes before the server does.
+
+    Those take what systems give out when asked for any, from 32768 at the lowest.
+    """
+    while True:
+        # Not the generator whose seed hypothesis sets.
+        port = random.SystemRandom().randrange(10000, 32768)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def find_program(name: str, package: str) -> str:

@@ -99,7 +99,7 @@ def test_views_end_in_time(farm: Farm) -> None:
         wait_for(lambda: has_happened(server, "sleeping"), "the view")
         server.process.terminate()
     server.process.wait(TIMEOUT)
-    # The view slept for 5 s and ended by itself.
+    # The view slept for 2 s and ended by itself.
     assert "/sleep/ closed by " in server.log
     assert "did not end in time" not in server.log
 
@@ -111,8 +111,13 @@ def has_happened(server: Server, event: str) -> bool:
 @pytest.mark.parametrize("kind", ["gunicorn", "pywsgi-websocket"])
 def test_requests_in_flight_finish(farm: Farm, kind: str, tmp_path: Path) -> None:
     until = tmp_path / "all closed"
-    options = ["--graceful-timeout", "5"] if kind == "gunicorn" else []
-    server = farm.start(kind, options=options)
+    config = tmp_path / "gunicorn.conf.py"
+    config.write_text(
+        "from dwebsocket.workers import WebSocketWorker\n"
+        "WebSocketWorker.head_timeout = None\n"
+    )
+    options = ["--config", str(config), "--graceful-timeout", "1000"]
+    server = farm.start(kind, options=options if kind == "gunicorn" else [])
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(connect(server, "/linger/")) for _ in range(20)]
         # One that stays open without a request keeps nobody waiting.

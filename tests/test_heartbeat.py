@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,21 @@ def test_a_peer_that_answers_stays_and_is_measured(farm: Farm) -> None:
             assert 0 <= silence < 0.8
         assert 0 < latency < 10
     assert websocket.close_code == 1000
+
+
+def test_tcp_keepalive_is_the_back_stop(farm: Farm) -> None:
+    server = farm("gunicorn")
+    sock, _ = handshake(server, "/echo/")
+    with sock:
+        # proc(5): local and remote address, and the timer; 2 is keepalive.
+        ends = f"0100007F:{server.port:04X} 0100007F:{sock.getsockname()[1]:04X}"
+
+        def timer() -> int:
+            table = Path("/proc/net/tcp").read_text()
+            return int(table.partition(ends)[2].split()[2].partition(":")[0])
+
+        # Before, it waits for the acknowledgement of the 101.
+        wait_for(lambda: timer() == 2, "the timer")
 
 
 def test_any_byte_is_a_sign_of_life(farm: Farm) -> None:

@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "gateway": {"exceptions", "frames"},
     "peer": {"exceptions", "frames", "message"},
     "server": {"frames", "gateway", "registry"},
-    "workers": {"frames", "gateway", "registry"},
+    "workers": {"frames", "gateway", "registry", "server"},
     "conf": {"deflate", "limits"},
     "context": set(),
     "databases": set(),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from .clients import connect, read_until, wait_until_closed
+from .clients import frame, handshake, read_to_end, read_until
 from .servers import TIMEOUT, Farm, Server
 
 REQUEST_LINE = b"GET /page/ HTTP/1.1\r\n"
@@ -23,14 +23,6 @@ HEADERS = b"Host: localhost\r\nX-Slow: " + b"x" * 1000
 def dial(server: Server) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", server.port), TIMEOUT) as sock:
         yield sock
-
-
-def read_to_end(sock: socket.socket) -> bytes:
-    received = b""
-    with contextlib.suppress(ConnectionError):
-        while data := sock.recv(65536):
-            received += data
-    return received
 
 
 def trickle(server: Server) -> bytes:
@@ -85,35 +77,54 @@ def test_pywsgi_closes_idle_connections_in_silence(
         assert read_to_end(sock) == b""
 
 
-def test_pywsgi_limits_tls_handshakes(farm: Farm, tmp_path: Path) -> None:
+@pytest.fixture(params=["gunicorn", "pywsgi-tls"])
+def tls_server(
+    request: pytest.FixtureRequest, farm: Farm, tmp_path: Path, gunicorn_config: str
+) -> Server:
     authority = trustme.CA()
+    certificate = str(tmp_path / "server.pem")
     chain = authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem
-    chain.write_to_path(tmp_path / "server.pem")
-    options = [str(tmp_path / "server.pem")]
-    server = farm.start("pywsgi-tls", ready_path="", options=options, head_timeout="1")
+    chain.write_to_path(certificate)
+    options = [certificate]
+    if request.param == "gunicorn":
+        options = ["--config", gunicorn_config, "--graceful-timeout", "1000"]
+        options += ["--certfile", certificate, "--keyfile", certificate]
+    server = farm.start(request.param, ready_path="", options=options, head_timeout="1")
     server.tls = ssl.create_default_context()
     authority.configure_trust(server.tls)
     server.wait_until_ready()
-    with dial(server) as sock, connect(server, "/linger/") as websocket:
+    return server
+
+
+def test_tls_handshakes(tls_server: Server) -> None:
+    server = tls_server
+    websocket, _ = handshake(server, "/linger/")
+    with dial(server) as sock, websocket:
         assert server.get("/page/")[0] == 200
         assert read_to_end(sock) == b""
         with socket.create_connection(("127.0.0.1", server.port)) as raw:
             with server.tls.wrap_socket(raw, server_hostname="127.0.0.1"):
                 server.process.terminate()
-                assert wait_until_closed(websocket) == 1001
+                read_until(websocket, b"", b"\x88\x02\x03\xe9")
+                websocket.sendall(frame(8, b"\x03\xe9"))
                 server.process.wait(TIMEOUT)
     assert "lingered after 1001" in server.log
     assert "Traceback" not in server.log
 
 
-@pytest.mark.parametrize("keepalive", [0, 60])
-def test_gunicorn(farm: Farm, tmp_path: Path, keepalive: int) -> None:
+@pytest.fixture
+def gunicorn_config(tmp_path: Path) -> str:
     config = tmp_path / "gunicorn.conf.py"
     config.write_text(
         "from dwebsocket.workers import WebSocketWorker\n"
         "WebSocketWorker.head_timeout = 1\n"
     )
-    options = ["--config", str(config), "--keep-alive", str(keepalive)]
+    return str(config)
+
+
+@pytest.mark.parametrize("keepalive", [0, 60])
+def test_gunicorn(farm: Farm, gunicorn_config: str, keepalive: int) -> None:
+    options = ["--config", gunicorn_config, "--keep-alive", str(keepalive)]
     server = farm.start("gunicorn", options=options)
     with dial(server) as idle:
         assert trickle(server) == b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ssl
 from collections.abc import Iterator
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import trustme
+import websockets.asyncio.client
 
-from .clients import connect, hammer
-from .servers import Server, command, free_port
+from .clients import frame, hammer, handshake, read_until
+from .servers import TIMEOUT, Server, command, free_port
 
 
 @pytest.fixture(scope="module", params=["gunicorn", "gunicorn-gevent", "pywsgi-tls"])
@@ -30,9 +32,6 @@ def server(
     arguments = command(request.param, port)
     if request.param.startswith("gunicorn"):
         arguments += ["--certfile", str(certificate), "--keyfile", str(certificate)]
-        # Without it gunicorn now and then overlooks the first request, plain HTTP
-        # included, until its keep-alive timeout (gunicorn 27.0, gevent 26.9).
-        arguments.append("--do-handshake-on-connect")
     else:
         arguments.append(str(certificate))
     server = Server(arguments, port, Path(directory))
@@ -44,26 +43,53 @@ def server(
         yield server
 
 
+def connect(server: Server, path: str) -> websockets.asyncio.client.connect:
+    return websockets.asyncio.client.connect(
+        server.ws + path,
+        ssl=server.tls,
+        compression=None,
+        max_size=None,
+        open_timeout=TIMEOUT,
+        proxy=None,
+    )
+
+
 def test_echo(server: Server) -> None:
     hammer(server, "/echo/", connections=20, messages=20)
 
 
 def test_messages_longer_than_all_buffers(server: Server) -> None:
     message = "é" * 4_000_000
-    with connect(server, "/echo-big/") as websocket:
-        for _ in range(3):
-            websocket.send(message)
-        for _ in range(3):
-            assert websocket.recv() == message
-    assert websocket.close_code == 1000
+
+    async def converse() -> None:
+        async with connect(server, "/echo-big/") as websocket:
+            for _ in range(3):
+                await websocket.send(message)
+            for _ in range(3):
+                assert await websocket.recv() == message
+        assert websocket.close_code == 1000
+
+    asyncio.run(asyncio.wait_for(converse(), TIMEOUT * 3))
 
 
 def test_closing_leaves_no_trace_in_the_log(server: Server) -> None:
     start = len(server.log)
-    for path in ("/close/", "/nothing/", "/echo/"):
-        with connect(server, path):
-            pass
-    with connect(server, "/echo/") as websocket:
-        websocket.socket.close()
+
+    async def come_and_go() -> None:
+        for path in ("/close/", "/nothing/", "/echo/"):
+            async with connect(server, path):
+                pass
+        async with connect(server, "/echo/") as websocket:
+            websocket.transport.abort()
+
+    asyncio.run(come_and_go())
     assert server.get("/page/")[2] == "a page"
     assert "Traceback" not in server.log[start:]
+
+
+def test_a_request_on_the_heels_of_the_tls_handshake(server: Server) -> None:
+    for _ in range(50):
+        sock, received = handshake(server, "/echo/", extra=frame(1, b"Hello"))
+        with sock:
+            assert received.startswith(b"HTTP/1.1 101 ")
+            read_until(sock, received, b"\x81\x05Hello")

@@ -159,12 +159,16 @@ def test_a_refused_connection_may_be_used_on(server: Server) -> None:
 # Users
 
 
-def test_login_required(server: Server) -> None:
+def test_login_required(server: Server, log: Any) -> None:
     code, headers, _ = server.get("/members/", UPGRADE)
     assert (code, headers["Location"]) == (302, "/login/?next=/members/")
     with connect(server, "/members/", additional_headers=log_in("ann")) as websocket:
         assert receive_all(websocket) == ["Hello ann"]
     assert websocket.close_code == 1000
+    from django.contrib.auth.models import User
+
+    user = User.objects.get(username="ann")
+    wait_for(lambda: f" user {user.pk}, in 0 messages " in log(), "the log")
 
 
 def test_permission_required(server: Server) -> None:
@@ -484,7 +488,7 @@ def test_a_sleeping_view_answers_pings_and_notices_the_close(server: Server) -> 
     with connect(server, "/sleep/") as websocket:
         wait_for(lambda: len(status(server)["events"]) > start, "the view's sleep")
         assert websocket.ping().wait(TIMEOUT)
-        # All within the 5 seconds.
+        # All within the 2 seconds.
         assert status(server)["events"][start:] == ["sleeping"]
     assert status(server)["events"][start:] == ["sleeping"]
     assert websocket.close_code == 1000

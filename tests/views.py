@@ -327,7 +327,7 @@ def nothing(request: HttpRequest) -> None:
 def sleep(request: HttpRequest) -> None:
     request.websocket.accept()
     _events.append("sleeping")
-    time.sleep(5)
+    time.sleep(2)
     _events.append(f"woke up, closed: {request.websocket.is_closed()}")
 
 
