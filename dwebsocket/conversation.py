@@ -376,6 +376,7 @@ def report(place: str, request: HttpRequest | None) -> None:
 
 
 def find_close_code(exc: BaseException) -> CloseCode:
+    """Return the code to close with when a view ends by an exception."""
     if isinstance(exc, ConnectionClosed):
         return CloseCode.NORMAL_CLOSURE
     if isinstance(exc, GreenletExit):

@@ -127,8 +127,6 @@ class ViewScope(ServerScope):
 
     def _describe(self) -> str:
         """Say what the view has done and where it is suspended."""
-        if not self.open:
-            return "The view has ended."
         text = "The view"
         transport: Any
         for transport in self:

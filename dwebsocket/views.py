@@ -101,4 +101,6 @@ class WebSocketView(View):
         """
 
     def forget_request(self) -> None:
-        del self.request
+        """Let go of the request: ``connect`` has returned, and it isn't to be kept."""
+        if hasattr(self, "request"):
+            del self.request

@@ -191,6 +191,15 @@ def test_keep_request(is_kept: bool) -> None:
     receive_all(client)
 
 
+def test_connect_may_forget_the_request_itself() -> None:
+    class Handler(Recorder):
+        def connect(self, request: HttpRequest) -> None:
+            del self.request
+
+    receive_all(start(Handler.as_view(), frame(1, b"x")))
+    wait_until(lambda: Handler.events == ["x", ("disconnect", 1000)])
+
+
 def test_messages_are_handled_in_order_one_after_the_other() -> None:
     class Handler(Recorder):
         is_busy = False

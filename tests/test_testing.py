@@ -384,6 +384,10 @@ def test_an_error_in_the_block_is_what_is_raised() -> None:
         with connect(view):
             raise KeyError("of the test")
     assert ended
+    with pytest.raises(KeyError):
+        with connect(require_websocket(echo)) as websocket:
+            websocket.close()
+            raise KeyError("after the end")
 
 
 def test_an_unclosed_connection_is_warned_of(client: WebSocketClient) -> None:
@@ -513,6 +517,29 @@ def test_no_pong_in_time() -> None:
             websocket.send("fills the queue")
             websocket.timeout = SHORT
             websocket.ping()
+
+
+def test_a_close_instead_of_a_pong() -> None:
+    @require_websocket(max_queue=1)
+    def view(request: HttpRequest) -> None:
+        request.websocket.wait()
+        gevent.sleep(SHORT)
+
+    with connect(view) as websocket:
+        websocket.send("1")
+        websocket.send("fills the queue")
+        with pytest.raises(ConnectionClosed, match="1000"):
+            websocket.ping()
+
+
+def test_a_timeout_of_the_tests_own() -> None:
+    @require_websocket
+    def view(request: HttpRequest) -> None:
+        gevent.sleep(TIMEOUT)
+
+    with gevent.Timeout(SHORT, False):
+        connect(view)
+        pytest.fail("it wasn't raised")
 
 
 # Views alone

@@ -209,7 +209,7 @@ def test_a_probe_ends_the_view_that_accepts() -> None:
             raise
 
     request = RequestFactory().get("/path/", headers={"WebSocket-Probe": "1"})
-    request.META[HANDOVER] = Handover()
+    request.META[HANDOVER] = InProcess()
     assert prepare_request(request)
     response = run_view(request, view, (), {}, settings)
     assert (response.status_code, response.content) == (204, b"")
