@@ -1,5 +1,7 @@
 # make demo    the example project on http://127.0.0.1:8000 (PORT= changes it)
-# make serve   the same under gunicorn with our worker (PORT=, WORKERS=, WEBSOCKET_*=)
+# make serve   the same under gunicorn with our worker (PORT=, WORKERS=, REDIS_URL=,
+#              WEBSOCKET_*=)
+# make demo-redis  four workers with groups in Redis (PORT=, WORKERS=, REDIS_URL=)
 # make test    lint, types and all tests
 # make format  what lint asks for
 # make fuzz    look for faults (TARGET=protocol, frames, handshake or deflate, SECONDS=)
@@ -16,7 +18,7 @@ SOURCES = benchmarks dwebsocket example_project setup.py tests
 HOT_PATH = frames protocol transport websocket compiled
 RUFF = --target-version py310 --line-length 88 --exclude tests/readme_views.py
 
-.PHONY: demo serve test lint format fuzz packages clean
+.PHONY: demo serve demo-redis test lint format fuzz packages clean
 
 demo: $(VENV)/.example
 	cd example_project && $(abspath $(BIN))/python manage.py migrate --verbosity 0
@@ -27,6 +29,12 @@ serve: $(VENV)/.example
 	cd example_project && exec $(abspath $(BIN))/python -m gunicorn \
 		-k dwebsocket.workers.WebSocketWorker -w $(WORKERS) -b 127.0.0.1:$(PORT) \
 		--access-logfile - example.wsgi
+
+demo-redis: WORKERS = 4
+demo-redis: $(VENV)/.example
+	cd example_project && $(abspath $(BIN))/python manage.py migrate --verbosity 0
+	cd example_project && WEB_CONCURRENCY=$(WORKERS) \
+		exec $(abspath $(BIN))/python serve_redis.py $(PORT)
 
 test: packages lint
 	$(BIN)/python -m pytest $(PYTEST)
@@ -49,7 +57,8 @@ fuzz: $(VENV)/.test
 
 # Servers that the tests start.  Elsewhere than on Debian as root, the tests that
 # need a missing one say how to install it.
-PACKAGES = chromium chromium-driver nginx-light node-ws openssl postgresql
+PACKAGES = chromium chromium-driver nginx-light node-ws openssl postgresql \
+	redis-sentinel redis-server
 packages:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 		! dpkg -s $(PACKAGES) >/dev/null 2>&1; then \

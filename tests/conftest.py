@@ -44,6 +44,16 @@ def farm(database: None) -> Iterator:
         yield farm
 
 
+@pytest.fixture(scope="session")
+def example_farm(farm: Any) -> Any:
+    """The farm, with the tables of the example project and a user for its admin."""
+    from .example import PREPARE, run_python
+
+    result = run_python("-c", PREPARE)
+    assert result.returncode == 0, result.stderr
+    return farm
+
+
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
     """A real browser without a window."""

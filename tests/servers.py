@@ -198,6 +198,9 @@ def command(kind: str, port: int, site: str = "tests") -> list[str]:
         script = ROOT / "tests" / "serve_pywsgi.py"
         kind = kind.removeprefix("pywsgi-")
         return [sys.executable, str(script), kind, str(port), module]
+    if kind == "redis":
+        # Four workers of gunicorn, Redis, and a process that publishes to them.
+        return [sys.executable, str(EXAMPLE / "serve_redis.py"), str(port)]
     if kind == "runserver":
         # django-admin runs with whatever DJANGO_SETTINGS_MODULE names.
         django = [sys.executable, "-m", "django"]

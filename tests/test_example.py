@@ -4,51 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
 from .clients import connect
-from .servers import EXAMPLE, ROOT, TIMEOUT, Farm, Server
+from .example import Page
+from .servers import EXAMPLE, ROOT, Farm, Server
 
 
 @pytest.fixture(scope="module", params=["gunicorn", "runserver"])
-def server(request: pytest.FixtureRequest, farm: Farm) -> Server:
-    return farm(request.param, "example")
-
-
-class Page:
-    """One page of the example project, and what a person does on it."""
-
-    def __init__(self, driver: webdriver.Chrome, server: Server) -> None:
-        self._driver = driver
-        self._server = server
-
-    def open(self, path: str) -> Page:
-        self._driver.get(self._server.http + path)
-        return self
-
-    def find(self, selector: str) -> Any:
-        return self._driver.find_element(By.CSS_SELECTOR, selector)
-
-    def wait(self, selector: str, text: str = "") -> Any:
-        """Wait for an element that holds a text."""
-
-        def find(driver: webdriver.Chrome) -> Any:
-            elements = driver.find_elements(By.CSS_SELECTOR, selector)
-            return next((found for found in elements if text in found.text), None)
-
-        return WebDriverWait(self._driver, TIMEOUT).until(find, (selector, text))
-
-    def send(self, text: str) -> None:
-        self.wait("#send:enabled")
-        field = self.find("#message")
-        field.clear()
-        field.send_keys(text)
-        self.find("#send").click()
+def server(request: pytest.FixtureRequest, example_farm: Farm) -> Server:
+    return example_farm(request.param, "example")
 
 
 @pytest.fixture
@@ -64,6 +32,9 @@ def page(driver: webdriver.Chrome, server: Server) -> Page:
         ("echo", "def echo(request"),
         ("lower", "def lower(request"),
         ("members", "def members(request"),
+        ("notifications", "def notifications(request"),
+        ("topics", "def topics(request"),
+        ("noise-monitor", "def noise_monitor(request"),
         ("echo-handler", "class EchoHandler(WebSocketView)"),
     ],
 )

@@ -4,6 +4,7 @@ DEBUG            1 (default) or 0
 SECRET_KEY       required for anything but a demo
 ALLOWED_HOSTS    comma-separated, used when DEBUG is off
 DATABASE_PATH    the SQLite file, db.sqlite3 beside manage.py by default
+REDIS_URL        where groups are: without it, one process has them to itself
 WEBSOCKET_*      becomes the setting of that name
 """
 
@@ -13,6 +14,8 @@ import ast
 import os
 from pathlib import Path
 from typing import Any
+
+import django
 
 
 def parse(value: str) -> Any:
@@ -38,6 +41,14 @@ ALLOWED_HOSTS = (
 )
 
 # WebSockets
+
+if "REDIS_URL" in os.environ:
+    WEBSOCKET_GROUPS = {
+        "default": {
+            "BACKEND": "dwebsocket.groups.redis.RedisBackend",
+            "LOCATION": os.environ["REDIS_URL"],
+        }
+    }
 
 for name, value in os.environ.items():
     if name.startswith("WEBSOCKET_"):
@@ -80,6 +91,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "examples.pages.describe_examples",
             ],
         },
     },
@@ -89,8 +101,13 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("DATABASE_PATH", BASE_DIR / "db.sqlite3"),
+        # Workers that write at the same time wait for each other.
+        "OPTIONS": {"timeout": 20},
     }
 }
+if django.VERSION >= (5, 1):
+    # From the start, as waiting in the midst of a transaction isn't possible.
+    DATABASES["default"]["OPTIONS"]["transaction_mode"] = "IMMEDIATE"
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -136,5 +153,6 @@ LOGGING = {
     "loggers": {
         "django": {"handlers": ["console"], "level": "INFO"},
         "dwebsocket": {"handlers": ["console"], "level": "INFO"},
+        "examples": {"handlers": ["console"], "level": "INFO"},
     },
 }

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import views
+from . import models, noise, views
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Example:
     message: str = "Hello, World!"  # what the input holds at first
     has_replies: bool = True  # one reply per message, so show the round trip
     has_binary: bool = False  # offer to send bytes and files
+    page: Callable[..., Any] | None = None  # a view for its page, if it has its own
+    more_source: tuple[Callable[..., Any], ...] = ()  # shown below the view's
 
     @property
     def source(self) -> Any:
@@ -66,5 +68,28 @@ EXAMPLES = [
         views.EchoHandler.as_view(),
         "Echo handler",
         "A class with a method per event: an idle connection needs no greenlet.",
+    ),
+    Example(
+        views.notifications,
+        "Notifications",
+        "Add a dam in one window, by form, admin or shell: all others know at once.",
+        has_replies=False,
+        page=views.dams,
+        more_source=(models.announce_dam, views.dams),
+    ),
+    Example(
+        views.topics,
+        "Topics",
+        "Publish, subscribe and unsubscribe with messages of JSON, across all workers.",
+        message='{"action": "publish", "topic": "news", "data": [1, 2, 3]}',
+        has_replies=False,
+        more_source=(views.obey,),
+    ),
+    Example(
+        views.noise_monitor,
+        "Noise monitor",
+        "A command publishes a level ten times a second, and pages draw it live.",
+        has_replies=False,
+        more_source=(noise.publish,),
     ),
 ]

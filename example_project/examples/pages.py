@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import cache, partial, wraps
+from pathlib import Path
 from typing import Any
 
 from django.contrib.auth import get_user_model, login
@@ -28,20 +29,28 @@ from .catalog import EXAMPLES, Example
 
 def index(request: HttpRequest) -> HttpResponse:
     """Show every example as a card."""
-    context = {"examples": EXAMPLES, "source": highlight_source(views.echo_once)}
+    context = {"source": highlight_source(views.echo_once)}
     return render(request, "examples/index.html", context)
 
 
-@vary_on_headers("Accept")
+def describe_examples(request: HttpRequest) -> dict[str, Any]:
+    """Tell templates of all examples, and of the one whose URL this is, if it is one's.
+
+    A context processor, so that the page of an example may be any view.
+    """
+    name = request.resolver_match.url_name if request.resolver_match else None
+    example = next((one for one in EXAMPLES if one.name == name), None)
+    if example is None:
+        return {"examples": EXAMPLES}
+    functions = (example.source, *example.more_source)
+    sources = [(get_file_name(one), highlight_source(one)) for one in functions]
+    return {"example": example, "examples": EXAMPLES, "sources": sources}
+
+
 def example_page(request: HttpRequest, example: Example) -> HttpResponse:
     """Show the page on which `example` can be tried, with its source."""
     template = select_template([f"examples/{example.name}.html", "examples/page.html"])
-    context = {
-        "example": example,
-        "examples": EXAMPLES,
-        "source": highlight_source(example.source),
-    }
-    return HttpResponse(template.render(context, request))
+    return HttpResponse(template.render({}, request))
 
 
 def with_page(example: Example) -> Callable[..., Any]:
@@ -52,10 +61,14 @@ def with_page(example: Example) -> Callable[..., Any]:
     request with a query string.
     """
 
+    page = vary_on_headers("Accept")(
+        example.page or partial(example_page, example=example)
+    )
+
     @wraps(example.view)
     def page_or_view(request: HttpRequest) -> Any:
         if "text/html" in request.META.get("HTTP_ACCEPT", "") and not request.GET:
-            return example_page(request, example)
+            return page(request)
         return example.view(request)
 
     return page_or_view
@@ -76,3 +89,9 @@ def highlight_source(view: Callable[..., Any]) -> SafeString:
     """Return the source of `view` as HTML, coloured by the style sheet."""
     source = inspect.getsource(view)
     return mark_safe(highlight(source, PythonLexer(), HtmlFormatter(nowrap=True)))
+
+
+@cache
+def get_file_name(view: Callable[..., Any]) -> str:
+    """Return the name of the file in which `view` is."""
+    return Path(inspect.getfile(inspect.unwrap(view))).name

@@ -5,11 +5,25 @@ The pages on which they can be tried are made in `pages`.
 
 from __future__ import annotations
 
+import json
+
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
 
-from dwebsocket import accept_websocket, require_websocket
+from dwebsocket import (
+    GroupError,
+    WebSocket,
+    accept_websocket,
+    groups,
+    require_websocket,
+)
 from dwebsocket.views import WebSocketView
+
+from . import noise
+from .forms import DamForm
+from .models import Dam
 
 
 @require_websocket
@@ -45,3 +59,71 @@ def members(request: HttpRequest) -> None:
 class EchoHandler(WebSocketView):
     def receive(self, message: str | bytes) -> None:
         self.websocket.send(message)
+
+
+@require_websocket
+def notifications(request: HttpRequest) -> None:
+    request.websocket.join("dams")
+    request.websocket.send_json({"count": Dam.objects.count()})
+    for _ in request.websocket:
+        pass  # it only listens, until the page is closed
+
+
+def dams(request: HttpRequest) -> HttpResponse:
+    form = DamForm(request.POST or None)
+    if form.is_valid():
+        dam = form.save()
+        messages.success(request, f"{dam} has been added.")
+        return redirect("notifications")
+    context = {"form": form, "dams": Dam.objects.all()[:20]}
+    return render(request, "examples/notifications.html", context)
+
+
+MAX_TOPICS = 20
+MAX_TOPIC = 40  # characters
+
+
+@require_websocket(max_message_size=65536)
+def topics(request: HttpRequest) -> None:
+    subscribed: set[str] = set()
+    for message in request.websocket:
+        try:
+            obey(request.websocket, subscribed, message)
+        except (GroupError, RecursionError, ValueError) as exc:
+            request.websocket.send_json({"error": str(exc)})
+
+
+def obey(websocket: WebSocket, subscribed: set[str], message: str | bytes) -> None:
+    try:
+        command = json.loads(message)
+    except ValueError as exc:
+        raise ValueError(f"Not JSON: {exc}") from exc
+    if not isinstance(command, dict):
+        raise ValueError("A message is an object with an action and a topic")
+    action, topic = command.get("action"), command.get("topic")
+    if not isinstance(topic, str) or not 0 < len(topic) <= MAX_TOPIC:
+        raise ValueError(f"A topic is a string of 1 to {MAX_TOPIC} characters")
+    group = f"topic.{topic}"
+    if action == "publish":
+        news = {"action": action, "topic": topic, "data": command.get("data")}
+        groups.send(group, json.dumps(news, allow_nan=False))
+        return
+    if action == "subscribe":
+        if len(subscribed | {topic}) > MAX_TOPICS:
+            raise ValueError(f"A connection has at most {MAX_TOPICS} topics")
+        websocket.join(group)
+        subscribed.add(topic)
+    elif action == "unsubscribe":
+        websocket.leave(group)
+        subscribed.discard(topic)
+    else:
+        raise ValueError("An action is publish, subscribe or unsubscribe")
+    websocket.send_json({"action": action, "topic": topic})
+
+
+@require_websocket
+def noise_monitor(request: HttpRequest) -> None:
+    request.websocket.join(noise.GROUP, slow_consumer="coalesce")
+    noise.ensure_publisher()  # does nothing with Redis: see noise.py
+    for _ in request.websocket:
+        pass

@@ -6,10 +6,14 @@
  *   data-url           the path of the WebSocket
  *   data-autoconnect   connect when the page has loaded
  *   data-round-trip    each message has one reply: show the time it took
+ *   data-quiet         what is received isn't written to the log: the page shows it
  *   data-refused       what to say when the connection could not be opened
  *
  * and finds there in return data-state ("connecting", "open", "closing" or
  * "closed") and, after a close, data-close-code.
+ *
+ * A page with a script of its own imports `panels` and listens to their events:
+ * "message", with the data, and "state".
  */
 
 const STATE_LABELS = {
@@ -50,8 +54,9 @@ const MAX_PULSES = 6;
 
 const encoder = new TextEncoder();
 
-class LivePanel {
+class LivePanel extends EventTarget {
   constructor(root) {
+    super();
     this.root = root;
     this.log = root.querySelector("[data-log]");
     this.toggle = root.querySelector("[data-toggle]");
@@ -84,6 +89,16 @@ class LivePanel {
       event.target.value = "";
     });
 
+    // A page that is left may be kept for the way back, its connection open.
+    let wasLeft = false;
+    addEventListener("pagehide", () => {
+      wasLeft = this.socket !== null;
+      if (wasLeft) this.disconnect();
+    });
+    addEventListener("pageshow", (event) => {
+      if (event.persisted && wasLeft) this.connect();
+    });
+
     if ("autoconnect" in root.dataset) this.connect();
   }
 
@@ -106,7 +121,9 @@ class LivePanel {
       this.write("note", "Connected");
     });
     socket.addEventListener("message", (event) => this.receive(event.data));
-    socket.addEventListener("close", (event) => this.closed(event, wasOpen));
+    socket.addEventListener("close", (event) => {
+      if (socket === this.socket) this.closed(event, wasOpen);
+    });
     this.socket = socket;
     this.sentTimes = [];
     delete this.root.dataset.closeCode;
@@ -132,8 +149,9 @@ class LivePanel {
   receive(data) {
     const sentTime = "roundTrip" in this.root.dataset ? this.sentTimes.shift() : undefined;
     const duration = sentTime === undefined ? undefined : performance.now() - sentTime;
-    this.write("received", data, duration);
+    if (!("quiet" in this.root.dataset)) this.write("received", data, duration);
     this.pulse("received");
+    this.dispatchEvent(new MessageEvent("message", { data }));
   }
 
   closed(event, wasOpen) {
@@ -174,6 +192,7 @@ class LivePanel {
       control.disabled = state !== "open";
     }
     if (focused?.disabled) this.toggle.focus();
+    this.dispatchEvent(new Event("state"));
   }
 
   write(kind, data, duration) {
@@ -243,4 +262,7 @@ function trim(number) {
   return number.toFixed(1).replace(/\.0$/, "");
 }
 
-for (const root of document.querySelectorAll("[data-live]")) new LivePanel(root);
+export const panels = Array.from(
+  document.querySelectorAll("[data-live]"),
+  (root) => new LivePanel(root),
+);

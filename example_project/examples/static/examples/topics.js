@@ -1,0 +1,38 @@
+/* The form of the topics page, and what the connection is subscribed to. */
+
+import { panels } from "./live.js";
+
+const [panel] = panels;
+const list = document.getElementById("topics");
+const subscribed = new Set();
+
+document.getElementById("topic-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const { topic, data } = event.target.elements;
+  const message = { action: event.submitter.value, topic: topic.value };
+  if (message.action === "publish") message.data = data.value;
+  panel.send(JSON.stringify(message));
+});
+
+panel.addEventListener("message", (event) => {
+  const { action, topic } = JSON.parse(event.data);
+  if (action === "subscribe") subscribed.add(topic);
+  if (action === "unsubscribe") subscribed.delete(topic);
+  show();
+});
+
+panel.addEventListener("state", () => {
+  subscribed.clear(); // they end with the connection
+  show();
+});
+
+function show() {
+  for (const old of list.querySelectorAll("[data-topic]")) old.remove();
+  for (const topic of subscribed) {
+    const chip = document.createElement("span");
+    chip.className = "chip";
+    chip.dataset.topic = chip.textContent = topic;
+    list.append(chip);
+  }
+  list.querySelector("[data-none]").hidden = subscribed.size > 0;
+}
