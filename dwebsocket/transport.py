@@ -104,7 +104,7 @@ class Transport(Stream):
     ) -> None:
         """Send a message of a group: without waiting, without raising.
 
-        ``policy`` says what happens when more waits for the peer than it may
+        ``policy`` says what happens when more waits for the peer already than may
         (``backlog``); ``key`` which older message COALESCE replaces.
         """
         if self.protocol.state is not _OPEN:
@@ -121,8 +121,9 @@ class Transport(Stream):
         elif backlog.replace(broadcast, key):
             registry.note_slow("coalesced")
             return
-        size = len(broadcast.payload) + backlog.ENTRY_SIZE
-        excess = self._outbox_size + backlog.size + size - self._send_buffer_size
+        # Without the message itself: one that is longer than all that may wait isn't
+        # the fault of the peer.
+        excess = self._outbox_size + backlog.size - self._send_buffer_size
         if excess > 0:
             if policy == DISCONNECT:
                 self._close_slow()

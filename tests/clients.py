@@ -35,6 +35,18 @@ def connect(server: Server, path: str, **options: Any) -> Any:
     return websockets.sync.client.connect(server.ws + path, proxy=None, **options)
 
 
+def log_in(name: str) -> dict[str, str]:
+    """Return the headers of a request that ``name`` makes, having logged in."""
+    from django.contrib.auth.models import User
+    from django.db import connection
+    from django.test import Client
+
+    client = Client()
+    client.force_login(User.objects.get(username=name))
+    connection.close()
+    return {"Cookie": f"sessionid={client.cookies['sessionid'].value}"}
+
+
 def wait_until_closed(websocket: Any) -> int:
     """Return the code of the server's close frame; 1006 without one."""
     try:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import date
 from typing import Any
 
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
+from gevent import get_hub
 
-from dwebsocket import GroupError, groups, require_websocket, stats
+from dwebsocket import ConnectionClosed, GroupError, groups, require_websocket, stats
 from dwebsocket.groups.backends import get_backend
+
+from .publishing import publish_many
 
 
 @require_websocket
 def member(request: HttpRequest) -> None:
     """Join the groups that the query names, tell the own id, do what is asked for.
 
-    A message is the name of a method or function and its arguments, as JSON; the
-    answer is its result.
+    A message is the name of a method or function, its arguments and options, as JSON;
+    the answer is its result.
     """
     websocket = request.websocket
     options = json.loads(request.GET.get("options", "{}"))
@@ -26,12 +31,35 @@ def member(request: HttpRequest) -> None:
         websocket.join(name, **options)
     websocket.send_json({"id": websocket.id, "pid": os.getpid()})
     for message in websocket:
-        name, *arguments = json.loads(message)
-        if name in ("join", "leave", "close"):
-            result = getattr(websocket, name)(*arguments)
+        name, arguments, options = _load(message)
+        if options.get("exclude") == "self":
+            options["exclude"] = websocket
+        if name == "fail":
+            raise RuntimeError("as asked for")
+        if name == "in_thread":
+            threads = get_hub().threadpool
+            result = threads.apply(_call, (groups, "send", arguments, options))
         else:
-            result = getattr(groups, name)(*arguments)
-        websocket.send_json({"result": result})
+            owner = websocket if name in ("join", "leave", "close") else groups
+            result = _call(owner, name, arguments, options)
+        if not websocket.is_closed():
+            websocket.send_json(result)
+
+
+@require_websocket
+def late(request: HttpRequest) -> None:
+    """Join when the connection has been closed, by the one whom the query names."""
+    websocket = request.websocket
+    websocket.accept()
+    if request.GET["by"] == "view":
+        websocket.close()
+    for _ in websocket:
+        pass
+    name = request.GET["group"]
+    try:
+        websocket.join(name)
+    except ConnectionClosed:
+        print(f"refused: {name}", flush=True)
 
 
 @require_websocket(send_buffer_size=200_000)
@@ -48,25 +76,65 @@ def slow(request: HttpRequest) -> None:
 @csrf_exempt
 def call(request: HttpRequest) -> HttpResponse:
     """Call a function of ``dwebsocket.groups``; the body has its name and arguments."""
-    name, arguments, options = json.loads(request.body)
+    name, arguments, options = _load(request.body)
+    return JsonResponse(_call(groups, name, arguments, options))
+
+
+@csrf_exempt
+def commit(request: HttpRequest, how: str) -> HttpResponse:
+    """Send in a transaction, which ``ATOMIC_REQUESTS`` or a block of ours makes."""
+    assert transaction.get_connection().in_atomic_block
+    name = json.loads(request.body)
+    groups.send(name, "after the request", on_commit="default")
     try:
-        result = getattr(groups, name)(*arguments, **options)
-    except (GroupError, TypeError, ValueError) as exc:
-        return JsonResponse({"error": type(exc).__name__, "text": str(exc)})
-    return JsonResponse({"result": result})
+        with transaction.atomic():
+            groups.send_json(name, ["after the block"], on_commit=True)
+            groups.send_to_user(0, "to nobody", on_commit=True)
+            groups.send(name, "at once")
+            if how == "block-fails":
+                raise RuntimeError("as asked for")
+    except RuntimeError:
+        pass
+    groups.send(name, "before the end")
+    if how == "request-fails":
+        raise RuntimeError("as asked for")
+    return JsonResponse({})
 
 
 @csrf_exempt
 def publish(request: HttpRequest) -> HttpResponse:
-    """Send many messages: each is a group and a text."""
-    messages: list[tuple[str, str]] = json.loads(request.body)
-    for name, text in messages:
-        groups.send(name, text)
-    return HttpResponse()
+    """Call ``publish_many`` with what is in the body."""
+    publish_many(*json.loads(request.body))
+    return JsonResponse({})
 
 
 def state(request: HttpRequest) -> HttpResponse:
-    """Return the counters of the worker and how many channels it has."""
+    """Return the counters of the worker, its process and its channels."""
     backend: Any = get_backend("default")
     counters: dict[str, Any] = {**stats(), "pid": os.getpid()}
-    return JsonResponse({**counters, "channels": len(list(backend.local))})
+    return JsonResponse({**counters, "channels": list(backend.local)})
+
+
+def _call(
+    owner: Any, name: str, arguments: list[Any], options: dict[str, Any]
+) -> dict[str, Any]:
+    try:
+        return {"result": getattr(owner, name)(*arguments, **options)}
+    except (GroupError, TypeError, ValueError) as exc:
+        name = "ValueError" if isinstance(exc, ValueError) else type(exc).__name__
+        return {"error": name, "text": str(exc)}
+
+
+def _load(text: str | bytes) -> Any:
+    return json.loads(text, object_hook=_revive)
+
+
+def _revive(value: dict[str, Any]) -> Any:
+    """Return what JSON has no form for, or that would be too long."""
+    if "$text" in value:
+        return value["$text"] * value.get("times", 1)
+    if "$bytes" in value:
+        return bytes.fromhex(value["$bytes"]) * value.get("times", 1)
+    if "$date" in value:
+        return date.fromisoformat(value["$date"])
+    return value

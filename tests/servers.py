@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import random
 import shutil
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -150,6 +151,21 @@ class Server:
         self, path: str, headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], str]:
         """Return status, headers and text of a plain GET."""
+        return self._request("GET", path, headers)
+
+    def post_json(self, path: str, value: Any) -> Any:
+        """Post a value as JSON; return that of the answer, or the status if not 200."""
+        body = json.dumps(value)
+        status, _, text = self._request("POST", path, body=body)
+        return json.loads(text) if status == 200 else status
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str] | None = None,
+        body: str | None = None,
+    ) -> tuple[int, dict[str, str], str]:
         address = ("127.0.0.1", self.port)
         connection = (
             http.client.HTTPSConnection(*address, timeout=TIMEOUT, context=self.tls)
@@ -157,7 +173,7 @@ class Server:
             else http.client.HTTPConnection(*address, timeout=TIMEOUT)
         )
         with contextlib.closing(connection):
-            connection.request("GET", path, headers=headers or {})
+            connection.request(method, path, body, headers or {})
             response = connection.getresponse()
             text = response.read().decode()
             return response.status, dict(response.getheaders()), text

@@ -31,10 +31,10 @@ from dwebsocket.views import WebSocketView
 
 from .clients import MIB, connect, frame
 from .servers import KINDS, TIMEOUT, Farm, wait_for
-from .test_upgrade import make_request, on_gevent, receive_all
+from .test_upgrade import make_request, everything_ends, receive_all
 from .test_views import UPGRADE, log_in
 
-__all__ = ["on_gevent"]
+__all__ = ["everything_ends"]
 
 CLOSE = frame(8, b"\x03\xe8")
 

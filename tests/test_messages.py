@@ -31,11 +31,11 @@ from dwebsocket.signals import typed_message_handled, typed_message_received
 
 from .clients import connect, frame
 from .servers import TIMEOUT, Farm
-from .test_handlers import on_gevent, reports, start
+from .test_handlers import everything_ends, reports, start
 from .test_upgrade import receive_all
 from .test_views import log_in
 
-__all__ = ["on_gevent", "reports"]
+__all__ = ["everything_ends", "reports"]
 
 
 def exchange(view: Any, *sent: Any, binary: bool = False) -> list[dict[str, Any]]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from .clients import connect, handshake
+from .clients import connect, handshake, log_in
 from .servers import Farm, Server, wait_for
-from .test_views import UPGRADE, log_in
+from .test_views import UPGRADE
 
 MIDDLEWARE = ",".join(
     (

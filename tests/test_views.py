@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from .clients import MIB, connect, frame, handshake, read_until
+from .clients import MIB, connect, frame, handshake, log_in, read_until
 from .servers import TIMEOUT, Farm, Server, wait_for
 
 #: What makes a GET a proper opening handshake.
@@ -53,18 +53,6 @@ def log(server: Server) -> Iterator[Any]:
 
 def status(server: Server) -> dict[str, Any]:
     return json.loads(server.get("/status/")[2])
-
-
-def log_in(name: str) -> dict[str, str]:
-    """Return the headers of a request that ``name`` makes, having logged in."""
-    from django.contrib.auth.models import User
-    from django.db import connection
-    from django.test import Client
-
-    client = Client()
-    client.force_login(User.objects.get(username=name))
-    connection.close()
-    return {"Cookie": f"sessionid={client.cookies['sessionid'].value}"}
 
 
 def load_session(cookie: str) -> dict[str, Any]:

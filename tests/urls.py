@@ -18,8 +18,12 @@ in_context = require_websocket(
 
 urlpatterns = [
     path("groups/member/", group_views.member),
+    path("compressed/groups/member/", compressed(group_views.member)),
+    path("in-context/groups/member/", in_context(group_views.member)),
+    path("groups/late/", group_views.late),
     path("groups/slow/", group_views.slow),
     path("groups/call/", group_views.call),
+    path("groups/commit/<str:how>/", group_views.commit),
     path("groups/publish/", group_views.publish),
     path("groups/state/", group_views.state),
     path("admin/", admin.site.urls),

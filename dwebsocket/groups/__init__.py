@@ -143,9 +143,7 @@ def send(
     For members with the "coalesce" policy it replaces an earlier message of the group
     with the same ``key`` that still waits.  Up to 16 MiB.
     """
-    if exclude is not None and not isinstance(exclude, str):
-        exclude = exclude.id
-    envelope = make_message(message, exclude=exclude, key=key)
+    envelope = make_message(message, exclude=_find_id(exclude), key=key)
     _publish(_group(name), envelope, using, on_commit)
 
 
@@ -179,9 +177,7 @@ def send_to_user(
     exclude: WebSocket | str | None = None,
 ) -> None:
     """Send a message to every connection of a user, or of a user's primary key."""
-    if exclude is not None and not isinstance(exclude, str):
-        exclude = exclude.id
-    envelope = make_message(message, exclude=exclude)
+    envelope = make_message(message, exclude=_find_id(exclude))
     _publish(_user(user), envelope, DEFAULT, on_commit)
 
 
@@ -279,6 +275,14 @@ def _user(user: Any) -> str:
     if key is None:
         raise ValueError(f"{user!r} has no primary key")
     return f"{USER}{key}"
+
+
+def _find_id(websocket: WebSocket | str | None) -> str | None:
+    if websocket is None:
+        return None
+    websocket_id = getattr(websocket, "id", websocket)
+    split_id(websocket_id)
+    return websocket_id
 
 
 def _process(websocket_id: str) -> str:

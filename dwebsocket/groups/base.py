@@ -146,4 +146,5 @@ def make_announcement(event: str, name: str, member: Member) -> Envelope:
     text = json.dumps(
         {"type": f"group.{event}", "content": content}, separators=(",", ":")
     )
-    return make_message(text, exclude=member.id)
+    # A newer one of the same member may replace it, nothing else.
+    return make_message(text, exclude=member.id, key=member.id)

@@ -10,20 +10,23 @@ Read in redis-py 5.0, 7.1 and 8.1.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import redis
 from django.core.exceptions import ImproperlyConfigured
+from gevent import get_hub, monkey
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
+from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 __all__ = ["ERRORS", "ClusterEngine", "Engine", "make_engine"]
 
 #: What the engine's failures raise.  A command that was sent may have been carried out.
-ERRORS = (redis.RedisError, OSError)
+ERRORS = (redis.RedisError, RedisClusterException, OSError)
 
 
 class Engine:
@@ -34,11 +37,29 @@ class Engine:
 
     def __init__(self, make_client: Callable[[], Any]) -> None:
         self._make_client = make_client
+        self._clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._lock = Lock()
 
-    @cached_property
+    @property
     def client(self) -> Any:
         """The client of redis-py; that of a Cluster connects when it is made."""
-        return self._make_client()
+        owner = self._find_owner()
+        client = self._clients.get(owner)
+        if client is None:
+            with self._lock:
+                client = self._clients.get(owner)
+                if client is None:
+                    client = self._clients[owner] = self._make_client()
+        return client
+
+    def _find_owner(self) -> object:
+        # A connection of gevent's is that of one thread.
+        return get_hub() if monkey.is_module_patched("socket") else self
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether ``find_place`` answers without waiting."""
+        return True
 
     def publish(self, channel: bytes, data: bytes) -> int:
         """Publish; return how many connections got it."""
@@ -66,14 +87,18 @@ class Engine:
 
     def close(self) -> None:
         """Close all connections but those of ``make_connection``."""
-        if "client" in vars(self):
-            self.client.close()
+        for client in list(self._clients.values()):
+            client.close()
 
 
 class ClusterEngine(Engine):
     """A Redis Cluster: each of its primaries publishes the channels of its slots."""
 
     prefix = "S"
+
+    @property
+    def is_ready(self) -> bool:
+        return self._find_owner() in self._clients
 
     def find_place(self, channel: bytes) -> str:
         return str(self.client.get_node_from_key(channel).name)
@@ -96,7 +121,10 @@ class ClusterEngine(Engine):
         raise redis.ConnectionError(f"{place} has no slots")
 
     def refresh(self) -> None:
-        self.client.nodes_manager.initialize()
+        is_new = not self.is_ready
+        nodes_manager = self.client.nodes_manager
+        if not is_new:
+            nodes_manager.initialize()
 
 
 def make_engine(
@@ -117,9 +145,12 @@ def make_engine(
         **options.get("connection", {}),
     }
     if "sentinels" in options:
+        # One that is away must not use up the time in which the next could answer.
         sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
             options["sentinels"],
             sentinel_kwargs={
+                "retry": common["retry"],
+                "socket_connect_timeout": timeout,
                 "socket_timeout": timeout,
                 **options.get("sentinel_connection", {}),
             },

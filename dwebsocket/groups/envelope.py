@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from ..exceptions import ProtocolError
 from ..frames import CloseCode, Opcode, encode_close, parse_close
 
 __all__ = ["MAX_SIZE", "Envelope", "make_close", "make_message"]
@@ -16,6 +17,7 @@ MAX_SIZE = 16 * 1024 * 1024
 _HEADER = struct.Struct("!BBBBH")
 _VERSION = 1
 _NO_KEY = 0xFFFF
+_OPCODES = (Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE)
 
 
 class Envelope(NamedTuple):
@@ -44,23 +46,36 @@ class Envelope(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes) -> Envelope:
-        """Raises ValueError for what ``encode`` of this version didn't make."""
+        """Raises ValueError for what ``encode`` of this version can't have made."""
         try:
             version, opcode, *sizes = _HEADER.unpack_from(data)
         except struct.error as exc:
             raise ValueError("a message for a group is cut off") from exc
         if version != _VERSION:
             raise ValueError(f"a message for a group has the form {version}")
+        if opcode not in _OPCODES:
+            raise ValueError(f"a message for a group has the opcode {opcode}")
         position = _HEADER.size
         fields: list[str | None] = []
         for size in sizes:
             end = position + (0 if size == _NO_KEY else size)
             fields.append(data[position:end].decode())
             position = end
+        if position > len(data):
+            raise ValueError("a message for a group is cut off")
         target, exclude, key = fields
         if sizes[2] == _NO_KEY:
             key = None
-        return cls(opcode, data[position:], target or None, exclude or None, key)
+        envelope = cls(opcode, data[position:], target or None, exclude or None, key)
+        if opcode == Opcode.CLOSE:
+            envelope._check_close()
+        return envelope
+
+    def _check_close(self) -> None:
+        try:
+            encode_close(*self.parse_close())
+        except ProtocolError as exc:
+            raise ValueError(f"a close for a group: {exc}") from exc
 
     def parse_close(self) -> tuple[int | None, str]:
         """Return code and reason of a close."""

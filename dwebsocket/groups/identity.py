@@ -13,6 +13,9 @@ from weakref import WeakValueDictionary
 
 __all__ = ["find_websocket", "get_process_id", "make_id", "split_id"]
 
+#: Bytes of an id, with room for longer ones.
+_MAX_SIZE = 200
+
 _process_id = ""
 _websockets: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
@@ -38,9 +41,13 @@ def find_websocket(websocket_id: str) -> Any:
 
 
 def split_id(websocket_id: str) -> tuple[str, str]:
-    """Return the two parts.  Raises ValueError for what can't be an id."""
+    """Return the two parts.  Raises TypeError and ValueError for what can't be an id."""
+    if not isinstance(websocket_id, str):
+        raise TypeError(
+            f"the id of a websocket is a str, not {type(websocket_id).__name__}"
+        )
     process_id, dot, rest = websocket_id.partition(".")
-    if not (process_id and dot and rest):
+    if not (process_id and dot and rest) or len(websocket_id.encode()) > _MAX_SIZE:
         raise ValueError(f"{websocket_id!r} isn't the id of a websocket")
     return process_id, rest
 

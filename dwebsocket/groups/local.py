@@ -178,7 +178,7 @@ class LocalMembers:
                 deliver = partial(self.deliver, only=only, excluded=excluded)
                 self._hub.loop.run_callback_threadsafe(deliver, channel, envelope)
             return
-        if self._is_full():
+        while self._is_full() and getcurrent() is not hub:
             self._wait_for_room()
         members = list(self.get(channel)) if only is None else [only]
         if not members:
@@ -202,14 +202,18 @@ class LocalMembers:
     def _run(self) -> None:
         self._is_scheduled = False
         delivery = self._waiting[0]
-        if not delivery.run():
-            self._waiting.popleft()
-            self._waiting_size -= delivery.size
-            if self._has_room is not None and not self._is_full(2):
-                self._has_room.set()
-                self._has_room = None
-        if self._waiting:
-            self._schedule()
+        has_more = False
+        try:
+            has_more = delivery.run()
+        finally:
+            if not has_more:
+                self._waiting.popleft()
+                self._waiting_size -= delivery.size
+                if self._has_room is not None and not self._is_full(2):
+                    self._has_room.set()
+                    self._has_room = None
+            if self._waiting:
+                self._schedule()
 
     def _is_full(self, part: int = 1) -> bool:
         return (
@@ -218,8 +222,6 @@ class LocalMembers:
         )
 
     def _wait_for_room(self) -> None:
-        if getcurrent() is self._hub:
-            return
         if self._has_room is None:
             self._has_room = Event()
         self._has_room.wait()

@@ -18,6 +18,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 import gevent
@@ -115,13 +116,16 @@ class Presence(PresenceStore):
         prefix: str,
         announce: Announce,
         find_memberships: Callable[[], Iterable[tuple[str, Membership]]],
+        has_members: Callable[[str], bool],
     ) -> None:
         super().__init__(engine, prefix, announce)
         self._find_memberships = find_memberships
+        self._has_members = has_members
         # What isn't written yet, by group and id: the entry, or None to remove it;
         # and what is to be announced then.
         self._changes: dict[tuple[str, str], tuple[Member, str | None, str | None]] = {}
         self._has_changes = Event()
+        # Set when what has changed until then is written; the next has another.
         self._written = Event()
         self._greenlet = gevent.spawn(self._run)
 
@@ -134,9 +138,8 @@ class Presence(PresenceStore):
         self._change(group, member, text, event if membership.announce else None)
 
     def wait(self, timeout: float) -> None:
-        """Wait until all is written, ``timeout`` seconds at most."""
-        if self._changes:
-            self._written.wait(timeout)
+        """Wait until what has changed is written, ``timeout`` seconds at most."""
+        self._written.wait(timeout)
 
     def rewrite(self) -> None:
         """Write all again: Redis may have lost it."""
@@ -153,8 +156,9 @@ class Presence(PresenceStore):
     def _change(
         self, group: str, member: Member, text: str | None, event: str | None
     ) -> None:
+        if not self._changes:
+            self._written = Event()
         self._changes[group, member.id] = (member, text, event)
-        self._written.clear()
         self._has_changes.set()
 
     def _run(self) -> None:
@@ -187,20 +191,22 @@ class Presence(PresenceStore):
 
     def _write(self) -> None:
         while self._changes:
-            batch = {}
-            for key in list(self._changes)[:_BATCH]:
-                batch[key] = self._changes.pop(key)
+            changes, self._changes = self._changes, {}
+            written = self._written
             try:
-                self._write_batch(batch)
+                while changes:
+                    batch = dict(islice(changes.items(), _BATCH))
+                    self._write_batch(batch)
+                    for key, (member, _, event) in batch.items():
+                        del changes[key]
+                        if event is not None:
+                            self._announce(event, key[0], member)
             except BaseException:
                 # What has changed meanwhile is newer.
-                self._changes = {**batch, **self._changes}
+                self._changes = {**changes, **self._changes}
                 raise
-            for (group, _), (member, _, event) in batch.items():
-                if event is not None:
-                    self._announce(event, group, member)
+            written.set()
         self._has_changes.clear()
-        self._written.set()
 
     def _write_batch(self, batch: dict[tuple[str, str], Any]) -> None:
         groups = self.key("groups", get_process_id())
@@ -209,6 +215,8 @@ class Presence(PresenceStore):
                 key = self.key("members", group)
                 if text is None:
                     pipeline.hdel(key, websocket_id)
+                    if not self._has_members(group):
+                        pipeline.srem(groups, group)
                 else:
                     pipeline.sadd(groups, group)
                     pipeline.hset(key, websocket_id, text)

@@ -32,7 +32,9 @@ from typing import Any, TypeVar
 
 import gevent
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 from gevent import monkey
+from gevent.event import Event
 
 from ..exceptions import GroupError
 from ..registry import registry
@@ -79,8 +81,11 @@ class RedisBackend(GroupBackend):
         self._timeout = options.get("timeout", 2)
         self._found_engine: Any = None
         self._subscribers: dict[str, Subscriber] = {}
-        # Channels of a Cluster that couldn't be asked where they are published.
+        # Channels of a Cluster of which isn't known where they are published, and the
+        # greenlet that finds out.
         self._homeless: set[bytes] = set()
+        self._home_finder: gevent.Greenlet | None = None
+        self._have_homes = Event()
         self._presence: Presence | None = None
 
     # Contract
@@ -97,7 +102,17 @@ class RedisBackend(GroupBackend):
 
     def subscribe(self, channel: str) -> None:
         self._need_patching()
-        self._subscribe(self._name(channel))
+        name = self._name(channel)
+        try:
+            if self._engine.is_ready:
+                self._find_subscriber(name).subscribe(name)
+                return
+        except ERRORS as exc:
+            logger.warning("groups: the cluster can't be asked: %s", exc)
+        self._homeless.add(name)
+        self._have_homes.clear()
+        if not self._home_finder:
+            self._home_finder = gevent.spawn(self._find_homes)
 
     def unsubscribe(self, channel: str) -> None:
         name = self._name(channel)
@@ -109,15 +124,21 @@ class RedisBackend(GroupBackend):
     def wait_until_heard(self, channel: str) -> None:
         deadline = time.monotonic() + self._timeout
         name = self._name(channel)
+        if name in self._homeless:
+            self._have_homes.wait(self._timeout)
         for subscriber in list(self._subscribers.values()):
-            subscriber.wait(name, deadline - time.monotonic())
+            subscriber.wait(name, max(deadline - time.monotonic(), 0))
         if self._presence is not None:
             self._presence.wait(max(deadline - time.monotonic(), 0))
 
     def note_join(self, name: str, membership: Membership) -> None:
         if self._presence is None:
             self._presence = Presence(
-                self._engine, self._prefix, self._announce, self._find_memberships
+                self._engine,
+                self._prefix,
+                self._announce,
+                self._find_memberships,
+                lambda name: bool(self.local.get(GROUP + name)),
             )
         self._presence.note("join", name, membership)
 
@@ -128,6 +149,8 @@ class RedisBackend(GroupBackend):
     def close(self) -> None:
         for subscriber in self._subscribers.values():
             subscriber.close()
+        if self._home_finder is not None:
+            self._home_finder.kill(block=False)
         if self._presence is not None:
             self._presence.close()
         if self._found_engine is not None:
@@ -177,24 +200,12 @@ class RedisBackend(GroupBackend):
     def _name(self, channel: str) -> bytes:
         return f"{self._prefix}:{channel}".encode()
 
-    def _subscribe(self, name: bytes) -> Subscriber | None:
-        """Subscribe where the name is published; later, if it can't be found out."""
-        try:
-            subscriber = self._find_subscriber(name)
-        except ERRORS as exc:
-            logger.warning("groups: the cluster can't be asked: %s", exc)
-            if not self._homeless:
-                gevent.spawn(self._find_homes)
-            self._homeless.add(name)
-            return None
-        subscriber.subscribe(name)
-        return subscriber
-
     def _find_homes(self) -> None:
+        """Subscribe where channels are published, as soon as it can be found out."""
         since = time.monotonic()
         found = []
+        is_gap = self._engine.is_ready
         while self._homeless:
-            gevent.sleep(random.uniform(0.5, 1.5))
             try:
                 self._engine.refresh()
                 for name in list(self._homeless):
@@ -202,8 +213,13 @@ class RedisBackend(GroupBackend):
                     found[-1][0].subscribe(name)
                     self._homeless.discard(name)
             except ERRORS as exc:
-                logger.debug("groups: the cluster can't be asked: %s", exc)
-        self._report_move(since, found)
+                if not is_gap:
+                    logger.warning("groups: the cluster can't be asked: %s", exc)
+                is_gap = True
+                gevent.sleep(random.uniform(0.5, 1.5))
+        self._have_homes.set()
+        if is_gap:
+            self._report_move(since, found)
 
     def _report_move(self, since: float, moved: list[tuple[Subscriber, bytes]]) -> None:
         """Report the gap of channels that another place has now."""
@@ -242,33 +258,46 @@ class RedisBackend(GroupBackend):
         )
         if self._presence is not None:
             self._presence.rewrite()
-        for receiver, result in group_gap.send_robust(
-            sender=type(self), alias=self.alias, duration=seconds
-        ):
-            if isinstance(result, Exception):
-                logger.error("%r failed", receiver, exc_info=result)
+        # Receivers may wait, and what has to be heard goes on.
+        gevent.spawn(self._send_gap, seconds)
+
+    def _send_gap(self, seconds: float) -> None:
+        try:
+            for receiver, result in group_gap.send_robust(
+                sender=type(self), alias=self.alias, duration=seconds
+            ):
+                if isinstance(result, Exception):
+                    logger.error("%r failed", receiver, exc_info=result)
+        finally:
+            connections.close_all()
 
     def _on_failure(self) -> None:
         """A connection was lost; in a Cluster, channels may have moved."""
         try:
             self._engine.refresh()
             places = self._engine.find_places()
+            for place, subscriber in list(self._subscribers.items()):
+                self._move(place, subscriber)
+                if place not in places and not subscriber.channels:
+                    del self._subscribers[place]
+                    subscriber.close()
         except ERRORS as exc:
             logger.debug("groups: the cluster can't be asked: %s", exc)
-            return
-        for place, subscriber in list(self._subscribers.items()):
-            moved = []
+
+    def _move(self, place: str, subscriber: Subscriber) -> None:
+        """Have channels heard elsewhere that are published there now."""
+        moved = []
+        try:
             for name in list(subscriber.channels):
                 if self._engine.find_place(name) != place:
+                    other = self._find_subscriber(name)
                     subscriber.unsubscribe(name)
-                    moved.append((self._find_subscriber(name), name))
-                    moved[-1][0].subscribe(name)
+                    other.subscribe(name)
+                    moved.append((other, name))
+        finally:
             if moved:
                 since = subscriber.deaf_since or time.monotonic()
                 gevent.spawn(self._report_move, since, moved)
-            if place not in places:
-                del self._subscribers[place]
-                subscriber.close()
 
     # Presence
 

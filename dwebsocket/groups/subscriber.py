@@ -48,7 +48,7 @@ class Subscriber:
 
     Calls ``receive(channel, data)`` with what comes, and that may wait;
     ``on_gap(seconds)`` after a time in which messages may have been missed;
-    ``on_failure()`` when the connection was lost or couldn't be made.
+    ``on_failure()`` before a connection is made anew.
     """
 
     def __init__(
@@ -122,8 +122,12 @@ class Subscriber:
 
     def _read(self) -> None:
         delay = _MIN_DELAY
+        is_retry = False
         while True:
             try:
+                if is_retry:
+                    self._on_failure()
+                is_retry = True
                 self._listen()
             except Exception as exc:
                 if not isinstance(exc, (*ERRORS, _Deaf)):
@@ -132,7 +136,6 @@ class Subscriber:
                     self.deaf_since = self._heard_at
                     delay = _MIN_DELAY
                     logger.warning("groups: Redis isn't heard: %s", exc)
-            self._on_failure()
             gevent.sleep(delay * random.uniform(0.5, 1))
             delay = min(2 * delay, _MAX_DELAY)
 
