@@ -224,6 +224,9 @@ class Conversation:
 
     def _wait_until_open(self) -> Transport:
         if self._ready is not None:
+            # Middleware may need a database connection to answer, and the pool be
+            # used up by views that wait for its answer.
+            databases.release_used()
             self._ready.wait()
         if self._transport is None:
             raise ConnectionClosed(CloseCode.ABNORMAL_CLOSURE)

@@ -13,7 +13,7 @@ from typing import Any
 from django.db import connections
 from gevent import getcurrent
 
-__all__ = ["adopt", "close", "note_connection", "release", "share"]
+__all__ = ["adopt", "close", "note_connection", "release", "release_used", "share"]
 
 #: Those of the test, by alias; empty when there is none.
 _shared: dict[str, Any] = {}
@@ -42,6 +42,12 @@ def release() -> None:
         for connection in connections.all(initialized_only=True):
             if not connection.in_atomic_block:
                 connection.close_if_unusable_or_obsolete()
+
+
+def release_used() -> None:
+    """Do as ``release`` does, if this greenlet has made a connection."""
+    if getattr(getcurrent(), "before_wait", None) is not None:
+        release()
 
 
 def close() -> None:

@@ -48,7 +48,7 @@ def find_user_id(request: HttpRequest) -> str | None:
         session = getattr(request, "session", None)
         if session is not None and session.session_key is None:
             return None
-    if user is None or not user.is_authenticated:
+    if user is None or not getattr(user, "is_authenticated", False):
         return None
     return str(user.pk)
 

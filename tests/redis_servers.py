@@ -219,9 +219,7 @@ def wait_for_cluster(servers: list[RedisServer]) -> None:
     wait_for(lambda: all(map(is_well, servers)), "the cluster")
 
 
-def _open_cluster_with_replicas(
-    directory: Path, stack: contextlib.ExitStack
-) -> Engine:
+def _open_cluster_with_replicas(directory: Path, stack: contextlib.ExitStack) -> Engine:
     return _open_cluster(directory, stack, replicas=3)
 
 

@@ -195,8 +195,7 @@ class Members:
     def open_in_each(self, *groups: str, **options: Any) -> list[Member]:
         """Connect until each process has a member at least."""
         members = [
-            self.open(*groups, server=server, **options)
-            for server in self.site.servers
+            self.open(*groups, server=server, **options) for server in self.site.servers
         ]
         while len({member.pid for member in members}) < self.site.process_count:
             members.append(self.open(*groups, **options))

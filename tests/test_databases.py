@@ -121,6 +121,21 @@ def test_500_views_that_asked_hold_a_handful_of_connections(
     assert asyncio.run(run()) <= 5
 
 
+def test_views_that_ask_before_they_accept_leave_some_to_middleware(
+    server: Server,
+) -> None:
+    async def ask() -> str | bytes:
+        async with websockets.asyncio.client.connect(
+            server.ws + "/ask-first/", proxy=None, open_timeout=TIMEOUT
+        ) as websocket:
+            return await websocket.recv()
+
+    async def run() -> list[str | bytes]:
+        return await asyncio.gather(*(ask() for _ in range(40)))
+
+    assert set(asyncio.run(run())) <= {"True", "False"}
+
+
 def test_handlers_hold_no_connection_between_messages(
     server: Server, postgres: int
 ) -> None:

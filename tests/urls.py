@@ -52,6 +52,7 @@ urlpatterns = [
     path("staff/", views.staff),
     path("set-cookies/", views.set_cookies),
     path("keep-session/", views.keep_session),
+    path("ask-first/", views.ask_first),
     path("choose/", views.choose),
     path("fail/", views.fail),
     path("fail/<str:name>/", views.fail),

@@ -270,6 +270,14 @@ def set_cookies(request: HttpRequest) -> None:
 
 
 @require_websocket
+def ask_first(request: HttpRequest) -> None:
+    """Ask the database, and have the middleware ask it for the answer."""
+    count = get_user_model().objects.count()
+    request.session["asked"] = True
+    request.websocket.send(str(count > 0))
+
+
+@require_websocket
 def keep_session(request: HttpRequest) -> None:
     websocket = request.websocket
     request.session["before"] = True
