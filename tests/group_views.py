@@ -8,12 +8,14 @@ from datetime import date
 from typing import Any
 
 from django.db import transaction
+from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from gevent import get_hub
 
 from dwebsocket import ConnectionClosed, GroupError, groups, require_websocket, stats
 from dwebsocket.groups.backends import get_backend
+from dwebsocket.signals import group_gap
 
 from .publishing import publish_many
 
@@ -138,3 +140,8 @@ def _revive(value: dict[str, Any]) -> Any:
     if "$date" in value:
         return date.fromisoformat(value["$date"])
     return value
+
+
+@receiver(group_gap)
+def print_gap(alias: str, duration: float, **kwargs: Any) -> None:
+    print(f"gap signal: {alias} {duration:.1f} s", flush=True)
