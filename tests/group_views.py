@@ -17,7 +17,7 @@ from dwebsocket import ConnectionClosed, GroupError, groups, require_websocket, 
 from dwebsocket.groups.backends import get_backend
 from dwebsocket.signals import group_gap
 
-from .publishing import publish_many
+from .publisher.publishing import publish_many
 
 
 @require_websocket

@@ -19,7 +19,7 @@ def modify_message(message):
 @accept_websocket
 def lower_case(request):
     if not request.is_websocket():
-        message = request.GET['message']
+        message = request.GET["message"]
         message = modify_message(message)
         return HttpResponse(message)
     else:
