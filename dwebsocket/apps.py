@@ -1,4 +1,4 @@
-"""The Django app: registers checks, a signal receiver and the apps' messages.
+"""The Django app: registers checks, signal receivers and the apps' messages.
 
 In a process that imports Django's test client it sees to it that the client has
 ``websocket_connect``.
@@ -13,6 +13,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 from django.apps import AppConfig
+from django.core.signals import request_started
 from django.db.backends.signals import connection_created
 from django.utils.module_loading import autodiscover_modules
 
@@ -28,9 +29,11 @@ class WebSocketConfig(AppConfig):
     verbose_name = "WebSockets"
 
     def ready(self) -> None:
-        from . import checks  # noqa: F401
+        from . import authentication, checks, login_signals  # noqa: F401
 
         connection_created.connect(databases.note_connection)
+        request_started.connect(authentication.hide_token)
+        login_signals.connect()
         autodiscover_modules("messages")
         if _TEST_CLIENT in sys.modules:
             from . import testing  # noqa: F401

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_network
+from itertools import count
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ from django.utils.functional import empty
 from .backlog import DISCONNECT, SLOW_CONSUMER_POLICIES
 from .deflate import Options
 from .limits import Limits
+from .ratelimit import RateLimit, parse_rate_limits
 
 __all__ = [
     "REMOVED_SETTINGS",
@@ -42,6 +45,8 @@ class UpgradeSettings(NamedTuple):
     max_connections: int | None
     compression: Options | None
     limits: Limits
+    rate_limits: Sequence[RateLimit]
+    handshake_rate_limits: Sequence[RateLimit]
 
 
 class Settings:
@@ -49,6 +54,7 @@ class Settings:
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         self._options = options or {}
+        self._number = next(_numbers)
         self._found: list[Any] = []
         self._upgrade: UpgradeSettings | None = None
 
@@ -114,6 +120,28 @@ class Settings:
         )
 
     @property
+    def rate_limits(self) -> list[RateLimit]:
+        """How many messages may come per second, and from whom."""
+        return self._get_rate_limits("WEBSOCKET_RATE_LIMIT", "connection")
+
+    @property
+    def handshake_rate_limits(self) -> list[RateLimit]:
+        """How many connections may be opened per second, and by whom."""
+        return self._get_rate_limits("WEBSOCKET_HANDSHAKE_RATE_LIMIT", "address")
+
+    def _get_rate_limits(self, name: str, per: str) -> list[RateLimit]:
+        scope = name.removeprefix("WEBSOCKET_").lower()
+        if scope in self._options:
+            # A view's own, while those of the settings are for all together.
+            scope += f" of view {self._number}"
+        return parse_rate_limits(self._get(name, None), per=per, scope=scope)
+
+    @property
+    def trusted_proxies(self) -> Sequence[str]:
+        """Networks of the proxies whose X-Forwarded-For is believed."""
+        return self._get("WEBSOCKET_TRUSTED_PROXIES", ())  # type: ignore[no-any-return]
+
+    @property
     def upgrade(self) -> UpgradeSettings:
         """What an upgrade needs of them, checked only when a setting has changed."""
         # Looking up what isn't set takes long in the lazy object.
@@ -127,11 +155,14 @@ class Settings:
                 self.max_connections,
                 self.compression,
                 self.limits,
+                self.rate_limits,
+                self.handshake_rate_limits,
             )
             self._found = found
         return self._upgrade
 
 
+_numbers = count()
 settings = Settings()
 
 _DEFAULT_GROUPS = {"default": {"BACKEND": "dwebsocket.groups.memory.MemoryBackend"}}
@@ -236,6 +267,39 @@ def _check_groups(value: Any) -> str | None:
     return None
 
 
+def _check_rate_limit(value: Any) -> str | None:
+    try:
+        parse_rate_limits(value)
+    except ValueError as exc:
+        return f"must be a rate, or a list of them: {exc}."
+    return None
+
+
+def _check_handshake_rate_limit(value: Any) -> str | None:
+    error = _check_rate_limit(value)
+    if error is not None:
+        return error
+    for limit in parse_rate_limits(value, per="address"):
+        if limit.per == "connection" or limit.over != "close":
+            return 'must be per "user" or "address", and without "over".'
+    return None
+
+
+def _check_proxies(value: Any) -> str | None:
+    if not isinstance(value, (list, tuple)):
+        return 'must be a list of networks, or of "unix".'
+    for name in value:
+        try:
+            if name != "unix":
+                ip_network(name)
+        except ValueError:
+            return (
+                f"contains {name!r}, which is neither a network like "
+                '"10.0.0.0/8" or "127.0.0.1" nor "unix".'
+            )
+    return None
+
+
 def _check_slow_consumer(value: Any) -> str | None:
     if value not in SLOW_CONSUMER_POLICIES:
         return f"must be one of {', '.join(SLOW_CONSUMER_POLICIES)}."
@@ -258,19 +322,23 @@ _VALIDATORS: dict[str, Callable[[Any], str | None]] = {
     "compression": _check_compression,
     "groups": _check_groups,
     "handler_pool_size": _check_count,
+    "handshake_rate_limit": _check_handshake_rate_limit,
     "max_connections": _check_count,
     "max_message_size": _check_count,
     "max_queue": _check_count,
     "ping_interval": _check_seconds,
     "ping_timeout": _check_seconds,
+    "rate_limit": _check_rate_limit,
     "send_buffer_size": _check_count,
     "slow_consumer": _check_slow_consumer,
     "subprotocols": _check_subprotocols,
+    "trusted_proxies": _check_proxies,
 }
 
 #: Options that a decorator takes to override the setting for its view.
 VIEW_OPTIONS = frozenset(_VALIDATORS) - {
-    *("accept_all", "groups", "handler_pool_size", "max_connections")
+    *("accept_all", "groups", "handler_pool_size", "max_connections"),
+    "trusted_proxies",
 }
 
 _NAMES = [f"WEBSOCKET_{option.upper()}" for option in _VALIDATORS]

@@ -26,9 +26,11 @@ from .deflate import Deflate
 from .exceptions import ConnectionClosed, WebSocketError
 from .frames import CloseCode
 from .limits import Limits
+from .logins import find_login
 from .protocol import Message
+from .ratelimit import MessageLimiter
 from .registry import Scope, registry
-from .request import find_user_id, trim_request
+from .request import trim_request
 from .signals import websocket_closed, websocket_message, websocket_opened
 from .transport import Transport
 from .websocket import WebSocket
@@ -64,7 +66,8 @@ class Conversation:
     """One view and its connection, from the request on.
 
     ``offered`` are the client's subprotocols; ``extension`` is the one agreed on:
-    what the response says of it, and the thing itself; ``scope`` counts it.
+    what the response says of it, and the thing itself; ``scope`` counts it;
+    ``limiter`` is for its messages.
     """
 
     __slots__ = (
@@ -72,6 +75,7 @@ class Conversation:
         "_ended",
         "_is_connected",
         "_is_view_running",
+        "_limiter",
         "_limits",
         "_offered",
         "_outcome",
@@ -93,6 +97,7 @@ class Conversation:
         limits: Limits,
         extension: tuple[str, Deflate] | None = None,
         scope: Scope = registry,
+        limiter: MessageLimiter | None = None,
     ) -> None:
         #: None when a handler is done with it.
         self._request: Any = request
@@ -100,6 +105,7 @@ class Conversation:
         self._offered = offered
         self._limits = limits
         self._scope = scope
+        self._limiter = limiter
         self.extension = extension
         #: Headers of the 101 response that are the view's own.
         self.headers: list[tuple[str, str]] = []
@@ -158,8 +164,9 @@ class Conversation:
             owns_socket=owns_socket,
             on_end=self._on_transport_end,
             deflate=None if self.extension is None else self.extension[1],
+            limiter=self._limiter,
         )
-        del self._limits, self.headers
+        del self._limits, self._limiter, self.headers
         self.extension = None
         self._is_connected = True
         self._scope.add(self._transport)
@@ -200,20 +207,20 @@ class Conversation:
     ) -> Transport:
         """Decide to accept, and wait for the connection."""
         if self._outcome is None:
-            checked = handshake.check_response_headers(headers)
+            self.headers = handshake.check_response_headers(headers)
             if subprotocol is not None:
                 if subprotocol not in self._offered:
                     raise ValueError(f"the client doesn't offer {subprotocol!r}")
                 self._websocket.subprotocol = subprotocol
-            self.headers = checked
             # While an error can still be answered.
-            self._websocket.user_id = find_user_id(self._request)
+            login = find_login(self._request)
             del self._offered
             self._ready = Event()
             self._decide(ACCEPTED)
             transport = self._wait_until_open()
             self._websocket._transport = transport
-            groups.add_websocket(self._websocket)
+            if login is not None:
+                groups.add_user(self._websocket, login)
             websocket_opened.send(
                 sender=WebSocket, request=self._request, websocket=self._websocket
             )

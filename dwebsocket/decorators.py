@@ -27,8 +27,9 @@ def accept_websocket(view: Any = None, **options: Any) -> Any:
 
     ``request.is_websocket()`` tells which.  Options, each overriding the setting
     ``WEBSOCKET_<OPTION>`` for this view: ``allowed_origins``, ``close_timeout``,
-    ``compression``, ``max_message_size``, ``max_queue``, ``ping_interval``,
-    ``ping_timeout``, ``send_buffer_size``, ``slow_consumer``, ``subprotocols``.
+    ``compression``, ``handshake_rate_limit``, ``max_message_size``, ``max_queue``,
+    ``ping_interval``, ``ping_timeout``, ``rate_limit``, ``send_buffer_size``,
+    ``slow_consumer``, ``subprotocols``.
     """
     return _decorate(view, options, is_required=False)
 

@@ -3,7 +3,7 @@
 ::
 
     WebSocketError
-     +-- HandshakeError        (.status_code 400 | 403 | 426 | 503, .headers)
+     +-- HandshakeError        (.status_code 400 | 403 | 426 | 429 | 503, .headers)
      +-- ProtocolError         (.close_code 1002)
      |    +-- InvalidPayload   (.close_code 1007)
      |    +-- MessageTooBig    (.close_code 1009)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from .exceptions import HandshakeError
 
 __all__ = [
+    "BEARER",
     "accept_key",
     "check_origin",
     "check_request",
@@ -31,6 +32,9 @@ Environ = Mapping[str, Any]
 
 #: Section 1.3.
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+#: The subprotocol that a client offers along with a token.
+BEARER = "bearer"
 
 #: Section 4.4: the only version of this server.
 _VERSION = "13"
@@ -152,9 +156,12 @@ def parse_subprotocols(environ: Environ) -> list[str]:
 
 
 def choose_subprotocol(offered: Iterable[str], supported: Iterable[str]) -> str | None:
-    """Return the first of ``supported`` that the client offered, or None."""
+    """Return the first of ``supported`` that the client offered, or None.
+
+    BEARER is always supported: browsers that offer something want an answer.
+    """
     offered = set(offered)
-    return next((name for name in supported if name in offered), None)
+    return next((name for name in (*supported, BEARER) if name in offered), None)
 
 
 def parse_extensions(

@@ -32,6 +32,7 @@ cpdef switch_to(target)
 
 cdef class Inbox(Writer):
     cdef object _first
+    cdef object _limiter
     cdef object _listener
     cdef object _rest
     cdef object _receiver

@@ -21,6 +21,7 @@ from .writer import Writer, unlimited
 
 if TYPE_CHECKING:
     from . import uncompiled as cython
+    from .ratelimit import MessageLimiter
 else:
     try:
         import cython
@@ -51,6 +52,7 @@ class Inbox(Writer):
         "_first",
         "_inbox_size",
         "_is_due",
+        "_limiter",
         "_listener",
         "_max_inbox_size",
         "_max_queue",
@@ -61,8 +63,15 @@ class Inbox(Writer):
         "messages_in",
     )
 
-    def __init__(self, sock: Any, limits: Limits, deflate: Deflate | None) -> None:
+    def __init__(
+        self,
+        sock: Any,
+        limits: Limits,
+        deflate: Deflate | None,
+        limiter: MessageLimiter | None,
+    ) -> None:
         super().__init__(sock, limits, deflate)
+        self._limiter = limiter
         self._max_queue = unlimited(limits.max_queue)
         # In bytes, the longest message is allowed to fill the inbox alone.
         self._max_inbox_size = unlimited(limits.max_message_size)
@@ -90,6 +99,8 @@ class Inbox(Writer):
     def _store(self, messages: list[Message]) -> bool:
         """Take messages; return whether there are enough."""
         self.messages_in += len(messages)
+        if self._limiter is not None:
+            messages = self._limiter.admit(self, messages)
         for message in messages:
             if self._first is None:
                 self._first = message

@@ -13,9 +13,8 @@ from typing import TypeVar
 
 from django.http import HttpRequest, QueryDict
 from django.http.request import HttpHeaders
-from django.utils.functional import SimpleLazyObject
 
-__all__ = ["find_user_id", "share", "trim_request"]
+__all__ = ["share", "trim_request"]
 
 _Value = TypeVar("_Value", bound=Hashable)
 
@@ -24,6 +23,7 @@ _HTTP_ONLY = frozenset(
     (
         "dwebsocket.handover",
         "dwebsocket.scope",
+        "dwebsocket.token",
         "gunicorn.sock",
         "gunicorn.socket",
         "wsgi.early_hints",
@@ -36,21 +36,6 @@ _HTTP_ONLY = frozenset(
 
 #: Strings up to this long are shared with other requests.
 _MAX_SHARED = 200
-
-
-def find_user_id(request: HttpRequest) -> str | None:
-    """Return the primary key of the user who is logged in as a str, or None.
-
-    Asks the database only if there is a session from which a user may come.
-    """
-    user = vars(request).get("user")
-    if isinstance(user, SimpleLazyObject) and "_cached_user" not in vars(request):
-        session = getattr(request, "session", None)
-        if session is not None and session.session_key is None:
-            return None
-    if user is None or not getattr(user, "is_authenticated", False):
-        return None
-    return str(user.pk)
 
 
 class _NoBody(io.BytesIO):

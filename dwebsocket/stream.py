@@ -23,13 +23,16 @@ import logging
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .deflate import Deflate
 from .inbox import Inbox
 from .limits import Limits
 from .protocol import Message, State
 from .syscalls import WouldBlock, receive, receive_into
+
+if TYPE_CHECKING:
+    from .ratelimit import MessageLimiter
 
 __all__ = ["Stream"]
 
@@ -45,7 +48,7 @@ class Stream(Inbox):
     ``sock`` is a plain non-blocking socket, or gevent's SSLSocket.  It is
     closed at the end when ``owns_socket``, else only shut down: then the server
     closes it.  ``on_end`` is called once, from the hub, when the connection is
-    over.
+    over.  ``limiter`` says which messages are received.
     """
 
     __slots__ = (
@@ -72,8 +75,9 @@ class Stream(Inbox):
         owns_socket: bool,
         on_end: Callable[[], object],
         deflate: Deflate | None = None,
+        limiter: MessageLimiter | None = None,
     ) -> None:
-        super().__init__(sock, limits, deflate)
+        super().__init__(sock, limits, deflate, limiter)
         self._owns_socket = owns_socket
         self._close_timeout = limits.close_timeout
         self._on_end = on_end

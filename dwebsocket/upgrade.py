@@ -10,6 +10,7 @@ over, the view goes on with an open connection.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -25,11 +26,14 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from greenlet import greenlet
 
 from . import handshake
+from .address import find_client_network
 from .conf import Settings, UpgradeSettings
 from .conversation import ACCEPTED, Conversation
 from .deflate import negotiate
 from .exceptions import HandshakeError, UnsupportedServer
 from .gateway import SCOPE, Gateway, find_gateway
+from .logins import find_login
+from .ratelimit import MessageLimiter, buckets
 from .registry import registry
 from .switching import SwitchingProtocols
 from .websocket import WebSocket
@@ -180,6 +184,15 @@ def _check_handshake(
         is_secure=request.is_secure(),
         allowed=settings.allowed_origins,
     )
+    names = _find_names(request, settings)
+    for rate_limit in settings.handshake_rate_limits:
+        wait = buckets.take(rate_limit, names[rate_limit.per])
+        if wait:
+            raise HandshakeError(
+                "Too many connections were opened.",
+                status_code=429,
+                headers={"Retry-After": str(math.ceil(wait))},
+            )
     limit = settings.max_connections
     scope = environ.get(SCOPE, registry)
     if scope.is_draining or (limit is not None and registry.open >= limit):
@@ -195,7 +208,25 @@ def _check_handshake(
     compression = settings.compression
     if compression is not None and not gateway.is_switched:
         extension = negotiate(handshake.parse_extensions(environ), compression)
-    return request, websocket, offered, settings.limits, extension, scope
+    limiter = None
+    if settings.rate_limits:
+        limiter = MessageLimiter(settings.rate_limits, names)
+    return request, websocket, offered, settings.limits, extension, scope, limiter
+
+
+def _find_names(request: HttpRequest, settings: UpgradeSettings) -> dict[str, str]:
+    """Return with whom the request shares its rate limits, by ``RateLimit.per``."""
+    limits = [*settings.rate_limits, *settings.handshake_rate_limits]
+    if not limits:
+        return {}
+    address = f"address {find_client_network(request)}"
+    # Those who aren't logged in are told apart by their addresses.
+    names = {"address": address, "user": address}
+    if any(limit.per == "user" for limit in limits):
+        login = find_login(request)
+        if login is not None:
+            names["user"] = f"user {login.user_id}"
+    return names
 
 
 def _plain_text(

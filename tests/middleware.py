@@ -40,6 +40,17 @@ def prepare_environment(get_response: GetResponse) -> GetResponse:
     return middleware
 
 
+def fail_on_demand(get_response: GetResponse) -> GetResponse:
+    """Fail before the view is called."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if "fail-in-middleware" in request.GET:
+            raise RuntimeError("as asked for")
+        return get_response(request)
+
+    return middleware
+
+
 class ExceptionHook:
     """Answers ``LookupError`` of a view with 409."""
 

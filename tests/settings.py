@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 SECRET_KEY = "for the tests only"
-DEBUG = False
+DEBUG = "DEBUG" in os.environ
 ALLOWED_HOSTS = os.environ.get("TEST_ALLOWED_HOSTS", "*").split(",")
 ROOT_URLCONF = "tests.urls"
 USE_TZ = True
@@ -82,6 +82,8 @@ STATIC_URL = "static/"
 LOGIN_URL = "/login/"
 
 WEBSOCKET_SUBPROTOCOLS = ["chat.v2", "chat.v1"]
+# nginx, if there is one.
+WEBSOCKET_TRUSTED_PROXIES = ["127.0.0.1"]
 
 if "ACCEPT_ALL" in os.environ:
     WEBSOCKET_ACCEPT_ALL = True
@@ -99,5 +101,10 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "handlers": {"console": {"class": "logging.StreamHandler"}},
-    "loggers": {"dwebsocket": {"handlers": ["console"], "level": "INFO"}},
+    "loggers": {
+        "dwebsocket": {
+            "handlers": ["console"],
+            "level": os.environ.get("LOG_LEVEL", "INFO"),
+        }
+    },
 }

@@ -11,20 +11,26 @@ from django.test import override_settings
 
 from dwebsocket.conf import VIEW_OPTIONS, Settings, find_error, settings
 from dwebsocket.deflate import Options
+from dwebsocket.ratelimit import parse_rate_limits
 
 DEFAULTS = {
     "accept_all": False,
     "allowed_origins": None,
     "close_timeout": 5,
     "compression": False,
+    "groups": {"default": {"BACKEND": "dwebsocket.groups.memory.MemoryBackend"}},
     "handler_pool_size": 100,
+    "handshake_rate_limit": None,
     "max_connections": None,
     "max_message_size": 1048576,
     "max_queue": 1000,
     "ping_interval": 20,
     "ping_timeout": 20,
+    "rate_limit": None,
     "send_buffer_size": 1048576,
+    "slow_consumer": "disconnect",
     "subprotocols": (),
+    "trusted_proxies": (),
 }
 
 VALID = [
@@ -43,8 +49,11 @@ VALID = [
     ("compression", {}),
     ("compression", {"server_context_takeover": True, "level": 9, "threshold": 0}),
     ("compression", {"client_max_window_bits": 9, "memory_level": 1}),
+    ("groups", {"default": {"BACKEND": "a.b"}, "other": {"BACKEND": "a.b"}}),
     ("handler_pool_size", None),
     ("handler_pool_size", 1),
+    ("handshake_rate_limit", "5/m"),
+    ("handshake_rate_limit", [{"rate": "5/m", "per": "user"}, "100/h"]),
     ("max_connections", None),
     ("max_connections", 1),
     ("max_message_size", None),
@@ -53,10 +62,17 @@ VALID = [
     ("max_queue", 1),
     ("ping_interval", None),
     ("ping_timeout", 0.5),
+    ("rate_limit", []),
+    ("rate_limit", "10/s"),
+    ("rate_limit", {"rate": "10/s", "burst": 1, "per": "user", "over": "drop"}),
+    ("rate_limit", ["10/s", {"rate": "10/s", "per": "address", "over": "error"}]),
     ("send_buffer_size", None),
     ("send_buffer_size", 1),
+    ("slow_consumer", "coalesce"),
     ("subprotocols", []),
     ("subprotocols", ("chat.v2", "chat")),
+    ("trusted_proxies", []),
+    ("trusted_proxies", ("10.0.0.0/8", "127.0.0.1", "fd00::/8", "::1", "unix")),
 ]
 
 INVALID = [
@@ -92,6 +108,20 @@ INVALID = [
     ("close_timeout", "5"),
     ("close_timeout", True),
     ("close_timeout", float("nan")),
+    ("groups", {}),
+    ("groups", {"other": {"BACKEND": "a.b"}}),
+    ("groups", {"default": {}}),
+    ("groups", {"default": {"BACKEND": "a.b", "TIMEOUT": 1}}),
+    ("handshake_rate_limit", "5"),
+    ("handshake_rate_limit", {"rate": "5/m", "per": "connection"}),
+    ("handshake_rate_limit", {"rate": "5/m", "over": "drop"}),
+    ("rate_limit", 10),
+    ("rate_limit", {"rate": "10/s", "per": "ip"}),
+    ("slow_consumer", "wait"),
+    ("trusted_proxies", "127.0.0.1"),
+    ("trusted_proxies", ["10.0.0.1/8"]),
+    ("trusted_proxies", ["localhost"]),
+    ("trusted_proxies", [None]),
     ("subprotocols", "chat"),
     ("subprotocols", None),
     ("subprotocols", {"a", "b"}),
@@ -103,6 +133,9 @@ INVALID = [
 
 
 def read(source: Settings, option: str) -> Any:
+    if option.endswith("rate_limit"):
+        # Of which view they are is no matter here.
+        return [limit._replace(scope="") for limit in getattr(source, f"{option}s")]
     if hasattr(source, option):
         return getattr(source, option)
     return getattr(source.limits, option)
@@ -110,6 +143,9 @@ def read(source: Settings, option: str) -> Any:
 
 def as_read(option: str, value: Any) -> Any:
     """Return what ``read`` does for a value of a setting."""
+    if option.endswith("rate_limit"):
+        per = "connection" if option == "rate_limit" else "address"
+        return parse_rate_limits(value, per=per)
     if option != "compression":
         return value
     if value is False:
@@ -133,7 +169,7 @@ def test_settings_are_read_when_used(option: str, value: Any) -> None:
     with override_settings(**{f"WEBSOCKET_{option.upper()}": value}):
         assert read(source, option) == as_read(option, value)
         assert read(settings, option) == as_read(option, value)
-    if option != "subprotocols":  # the test site has that
+    if option not in ("subprotocols", "trusted_proxies"):  # the test site has them
         assert read(source, option) == as_read(option, DEFAULTS[option])
 
 
@@ -164,7 +200,8 @@ def test_an_option_leaves_the_others_alone() -> None:
 
 def test_names() -> None:
     assert set(DEFAULTS) - VIEW_OPTIONS == {
-        *("accept_all", "handler_pool_size", "max_connections")
+        *("accept_all", "groups", "handler_pool_size", "max_connections"),
+        "trusted_proxies",
     }
     for name in ("factory_class", "MAX_QUEUE", ""):
         with pytest.raises(KeyError):

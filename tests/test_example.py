@@ -32,6 +32,7 @@ def page(driver: webdriver.Chrome, server: Server) -> Page:
         ("echo", "def echo(request"),
         ("lower", "def lower(request"),
         ("members", "def members(request"),
+        ("bearer-token", "def bearer_token(request"),
         ("notifications", "def notifications(request"),
         ("topics", "def topics(request"),
         ("noise-monitor", "def noise_monitor(request"),
@@ -94,6 +95,19 @@ def test_members_is_refused_by_a_redirect_before_the_upgrade(page: Page) -> None
     page.wait("#login")
 
 
+def test_a_script_connects_with_a_token(page: Page, server: Server) -> None:
+    page.open("/bearer-token/").wait("#login-notice")
+    page.find("#toggle").click()
+    page.wait("#log li[data-kind=error]", "No token: Log in first.")
+    page.find("#demo-login").click()
+    page.wait("#log li[data-kind=received] .log-text", "Hello demo, by your token")
+    page.send("hi")
+    page.wait("#log li[data-kind=received] .log-text", "demo said hi")
+    page.find("#toggle").click()
+    page.wait('#live[data-state=closed][data-close-code="1000"]')
+    assert "bearer." not in server.log
+
+
 def test_command_line_client(server: Server) -> None:
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "websockets", server.ws + "/echo/"],
@@ -126,7 +140,7 @@ def test_its_own_tests(start: list[str], options: list[str]) -> None:
         text=True,
     )
     assert result.returncode == 0, result.stderr
-    assert "Ran 8 tests" in result.stderr
+    assert "Ran 10 tests" in result.stderr
 
 
 @pytest.mark.parametrize("value", ["1", "{'server_context_takeover': True}"])

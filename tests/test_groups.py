@@ -15,7 +15,7 @@ import pytest
 
 from .clients import MIB, connect, handshake, log_in
 from .redis_servers import open_redis
-from .servers import wait_for
+from .servers import TIMEOUT, wait_for
 from .sites import ENDED, Member, Members, Site
 
 MAX_SIZE = 16 * MIB
@@ -34,6 +34,8 @@ def site(
         engine = None
         if request.param != "memory":
             engine = stack.enter_context(open_redis(directory, request.param))
+            # 16 MiB take their time on a slow machine.
+            engine.setting["default"]["OPTIONS"]["timeout"] = TIMEOUT
         yield stack.enter_context(Site(directory, engine))
 
 

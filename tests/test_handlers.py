@@ -31,7 +31,7 @@ from dwebsocket.views import WebSocketView
 
 from .clients import MIB, connect, frame
 from .servers import KINDS, TIMEOUT, Farm, wait_for
-from .test_upgrade import make_request, everything_ends, receive_all
+from .test_upgrade import everything_ends, make_request, receive_all
 from .test_views import UPGRADE, log_in
 
 __all__ = ["everything_ends"]

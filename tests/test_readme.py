@@ -65,7 +65,10 @@ def test_first_view(farm: Farm, kind: str, tmp_path: Path) -> None:
 
 def test_settings_are_all_listed() -> None:
     listed = dict(re.findall(r"``WEBSOCKET_([A-Z_]+)``( \*)?", README))
-    of_the_process = {"accept_all", "handler_pool_size", "max_connections"}
+    of_the_process = {
+        *("accept_all", "groups", "handler_pool_size", "max_connections"),
+        "trusted_proxies",
+    }
     options = VIEW_OPTIONS | of_the_process
     assert {name.lower() for name in listed} - {"factory_class"} == options
     assert {name.lower() for name, star in listed.items() if star} == VIEW_OPTIONS

@@ -9,7 +9,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from dwebsocket import require_websocket
 
-from . import group_views, handlers, readme_views, views
+from . import group_views, handlers, limit_views, login_views, readme_views, views
 
 compressed = require_websocket(compression=True)
 in_context = require_websocket(
@@ -26,6 +26,8 @@ urlpatterns = [
     path("groups/commit/<str:how>/", group_views.commit),
     path("groups/publish/", group_views.publish),
     path("groups/state/", group_views.state),
+    path("limits/", include(limit_views)),
+    path("logins/", include(login_views)),
     path("admin/", admin.site.urls),
     path("readme/", include(readme_views)),
     path("static/<path:path>", serve, {"insecure": True}),

@@ -33,6 +33,7 @@ from .identity import make_id, split_id
 from .local import Membership
 
 if TYPE_CHECKING:
+    from ..logins import Login
     from ..websocket import WebSocket
 
 __all__ = [
@@ -222,13 +223,14 @@ def close_websocket(
 # For conversations
 
 
-def add_websocket(websocket: WebSocket) -> None:
-    """Let the connections of a user be found, if it is one's."""
-    if websocket.user_id is not None and not websocket.is_closed():
+def add_user(websocket: WebSocket, login: Login) -> None:
+    """Let the connections of a user be found, as long as the login holds."""
+    websocket.user_id = login.user_id
+    if not websocket.is_closed():
         policy = websocket.transport.slow_consumer
         backend = get_backend(DEFAULT)
-        membership = Membership(backend, websocket, policy)
-        backend.join(USER + websocket.user_id, membership)
+        membership = Membership(backend, websocket, policy, login=login)
+        backend.join_user(membership, login.user_id)
 
 
 def remove_websocket(websocket: WebSocket) -> None:
@@ -280,9 +282,9 @@ def _user(user: Any) -> str:
 def _find_id(websocket: WebSocket | str | None) -> str | None:
     if websocket is None:
         return None
-    websocket_id = getattr(websocket, "id", websocket)
+    websocket_id: Any = getattr(websocket, "id", websocket)
     split_id(websocket_id)
-    return websocket_id
+    return str(websocket_id)
 
 
 def _process(websocket_id: str) -> str:

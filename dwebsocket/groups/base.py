@@ -3,8 +3,8 @@
 The memberships of this process are kept here.  A backend carries messages to the
 processes that have subscribed to a channel, and knows who is in a group.
 
-A channel is a group ("g:" and its name), a user ("u:" and the primary key) or a process
-("p:" and its id).
+A channel is a group ("g:" and its name), a user ("u:" and the primary key), a process
+("p:" and its id), or what ``rechecks`` has for all logins.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .envelope import Envelope, make_message
+from ..rechecks import ALL_LOGINS, forget, obey, watch
+from .envelope import CONTROL, Envelope, make_message
 from .identity import find_websocket, get_process_id
 from .local import LocalMembers, Membership
 
@@ -55,6 +56,7 @@ class GroupBackend:
         self.alias = alias
         self.local = LocalMembers()
         self._is_reachable = False
+        self._has_logins = False
 
     # Hooks
 
@@ -106,6 +108,8 @@ class GroupBackend:
         del membership.websocket.memberships[self.alias, channel]
         if self.local.remove(channel, membership):
             self.unsubscribe(channel)
+        if membership.login is not None:
+            forget(membership)
         if channel.startswith(GROUP):
             self.note_leave(channel[len(GROUP) :], membership)
 
@@ -116,8 +120,20 @@ class GroupBackend:
             self.local.attach()
             self.subscribe(PROCESS + get_process_id())
 
+    def join_user(self, membership: Membership, user_id: str) -> None:
+        """Hear what is for a user, and what is about all."""
+        if not self._has_logins:
+            self._has_logins = True
+            self.subscribe(ALL_LOGINS)
+        self.join(USER + user_id, membership)
+        watch(membership)
+
     def receive(self, channel: str, envelope: Envelope) -> None:
         """Deliver what was published to a channel.  May wait, except in the hub."""
+        if envelope.opcode == CONTROL:
+            digest = envelope.payload.decode()
+            self.local.call(obey, self.local, channel, digest)
+            return
         if envelope.target is not None:
             websocket = find_websocket(envelope.target)
             if websocket is not None and not websocket.is_closed():

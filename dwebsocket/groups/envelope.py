@@ -8,7 +8,10 @@ from typing import NamedTuple
 from ..exceptions import ProtocolError
 from ..frames import CloseCode, Opcode, encode_close, parse_close
 
-__all__ = ["MAX_SIZE", "Envelope", "make_close", "make_message"]
+__all__ = ["CONTROL", "MAX_SIZE", "Envelope", "make_close", "make_message"]
+
+#: Opcode of what isn't for clients but for the process: see ``rechecks``.
+CONTROL = 0
 
 #: Bytes of a message.
 MAX_SIZE = 16 * 1024 * 1024
@@ -17,15 +20,15 @@ MAX_SIZE = 16 * 1024 * 1024
 _HEADER = struct.Struct("!BBBBH")
 _VERSION = 1
 _NO_KEY = 0xFFFF
-_OPCODES = (Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE)
+_OPCODES = (CONTROL, Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE)
 
 
 class Envelope(NamedTuple):
     """A message, or a close, for the connections that hear a channel.
 
-    ``opcode`` is TEXT, BINARY or CLOSE; ``target`` the id of the only websocket that
-    gets it, ``exclude`` of the one that doesn't; with the same ``key`` a newer message
-    may replace an older one.
+    ``opcode`` is TEXT, BINARY, CLOSE or CONTROL; ``target`` the id of the only
+    websocket that gets it, ``exclude`` of the one that doesn't; with the same ``key`` a
+    newer message may replace an older one.
     """
 
     opcode: int

@@ -41,7 +41,7 @@ def find_websocket(websocket_id: str) -> Any:
 
 
 def split_id(websocket_id: str) -> tuple[str, str]:
-    """Return the two parts.  Raises TypeError and ValueError for what can't be an id."""
+    """Return the two parts.  Raises TypeError or ValueError for what isn't an id."""
     if not isinstance(websocket_id, str):
         raise TypeError(
             f"the id of a websocket is a str, not {type(websocket_id).__name__}"

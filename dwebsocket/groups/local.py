@@ -10,7 +10,7 @@ No Django here, and no backend: those hand over what they receive.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from ..frames import Opcode
 from .envelope import Envelope
 
 if TYPE_CHECKING:
+    from ..logins import Login
     from ..transport import Transport
     from ..websocket import WebSocket
     from .base import GroupBackend
@@ -38,7 +39,15 @@ _MAX_WAITING_SIZE = 16 * 1024 * 1024
 class Membership:
     """A websocket in a channel of a backend; the rest is what ``join`` was told."""
 
-    __slots__ = ("announce", "backend", "data", "policy", "transport", "websocket")
+    __slots__ = (
+        "announce",
+        "backend",
+        "data",
+        "login",
+        "policy",
+        "transport",
+        "websocket",
+    )
 
     def __init__(
         self,
@@ -48,6 +57,7 @@ class Membership:
         data: str | None = None,
         *,
         announce: bool = False,
+        login: Login | None = None,
     ) -> None:
         self.backend = backend
         self.websocket = websocket
@@ -57,6 +67,8 @@ class Membership:
         #: As JSON.
         self.data = data
         self.announce = announce
+        #: In the channel of a user, who was logged in.
+        self.login = login
 
 
 class _Delivery:
@@ -133,6 +145,15 @@ class LocalMembers:
     def attach(self) -> None:
         """The connections of this thread are those that are delivered to."""
         self._hub = get_hub()
+
+    def call(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function in the thread of the connections, if there are any."""
+        if self._hub is None:
+            return
+        if get_hub() is self._hub:
+            function(*args)
+        else:
+            self._hub.loop.run_callback_threadsafe(function, *args)
 
     def get(self, channel: str) -> Set[Membership]:
         """Return the members of a channel."""

@@ -6,7 +6,7 @@ import logging
 
 from ..registry import registry
 from .base import GROUP, GroupBackend, Member, make_announcement, to_member
-from .envelope import Envelope
+from .envelope import CONTROL, Envelope
 from .local import Membership
 
 __all__ = ["MemoryBackend"]
@@ -20,7 +20,11 @@ class MemoryBackend(GroupBackend):
     _has_warned = False
 
     def publish(self, channel: str, envelope: Envelope) -> None:
-        if not self._has_warned and (registry.workers != 1):
+        if (
+            not self._has_warned
+            and registry.workers != 1
+            and envelope.opcode != CONTROL
+        ):
             self._warn()
         self.receive(channel, envelope)
 

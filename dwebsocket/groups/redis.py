@@ -84,7 +84,7 @@ class RedisBackend(GroupBackend):
         # Channels of a Cluster of which isn't known where they are published, and the
         # greenlet that finds out.
         self._homeless: set[bytes] = set()
-        self._home_finder: gevent.Greenlet | None = None
+        self._home_finder: gevent.Greenlet[..., Any] | None = None
         self._have_homes = Event()
         self._presence: Presence | None = None
 

@@ -65,6 +65,13 @@ EXAMPLES = [
         message="Nice to be here.",
     ),
     Example(
+        views.bearer_token,
+        "Bearer token",
+        "A script fetches a signed token and connects with it: no cookie is needed.",
+        message="Nice to be here.",
+        more_source=(views.new_token, views.find_token_user),
+    ),
+    Example(
         views.EchoHandler.as_view(),
         "Echo handler",
         "A class with a method per event: an idle connection needs no greenlet.",

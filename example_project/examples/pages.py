@@ -81,7 +81,9 @@ def demo_login(request: HttpRequest) -> HttpResponse:
         username="demo", defaults={"password": make_password(None)}
     )
     login(request, user)
-    return redirect("members")
+    wanted = request.POST.get("example")
+    names = [example.name for example in EXAMPLES]
+    return redirect(wanted if wanted in names else "members")
 
 
 @cache

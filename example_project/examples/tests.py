@@ -48,6 +48,22 @@ class LowerTests(TestCase):
         self.assertEqual(response.content, b"loud")
 
 
+class BearerTokenTests(TestCase):
+    def test_a_token_is_needed(self) -> None:
+        websocket = self.client.websocket_connect(reverse("bearer-token"))
+        self.assertEqual(websocket.response.status_code, 401)
+        self.assertEqual(self.client.get(reverse("new-token")).status_code, 403)
+
+    def test_a_token_suffices(self) -> None:
+        self.client.force_login(get_user_model().objects.create_user("ann"))
+        token = self.client.get(reverse("new-token")).json()["token"]
+        self.client.logout()
+        with self.client.websocket_connect(
+            reverse("bearer-token"), headers={"Authorization": f"Bearer {token}"}
+        ) as websocket:
+            self.assertEqual(websocket.wait(), "Hello ann, by your token")
+
+
 class MembersTests(TestCase):
     def test_strangers_are_sent_to_the_login(self) -> None:
         websocket = self.client.websocket_connect(reverse("members"))

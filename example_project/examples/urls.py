@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.urls import path
 
-from . import pages
+from . import pages, views
 from .catalog import EXAMPLES
 
 urlpatterns = [path("", pages.index, name="index")]
@@ -14,6 +14,8 @@ urlpatterns += [
     path(f"{example.name}/", pages.with_page(example), name=example.name)
     for example in EXAMPLES
 ]
+
+urlpatterns += [path("new-token/", views.new_token, name="new-token")]
 
 if settings.DEBUG:
     urlpatterns += [path("login/demo/", pages.demo_login, name="demo-login")]

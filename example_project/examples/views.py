@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 
 from django.contrib import messages
+from django.contrib.auth import get_user_model
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.contrib.auth.models import AbstractBaseUser
+from django.core import signing
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 
 from dwebsocket import (
@@ -19,6 +22,7 @@ from dwebsocket import (
     groups,
     require_websocket,
 )
+from dwebsocket.authentication import bearer_token_required
 from dwebsocket.views import WebSocketView
 
 from . import noise
@@ -52,6 +56,29 @@ def lower(request: HttpRequest) -> HttpResponse | None:
 @require_websocket
 def members(request: HttpRequest) -> None:
     request.websocket.send(f"Hello {request.user}")
+    for message in request.websocket:
+        request.websocket.send(f"{request.user} said {message}")
+
+
+TOKEN_SALT = "examples.token"
+
+
+def new_token(request: HttpRequest) -> HttpResponse:
+    if not request.user.is_authenticated:
+        return HttpResponse("Log in first.", status=403)
+    token = signing.dumps(request.user.pk, salt=TOKEN_SALT)
+    return JsonResponse({"token": token})
+
+
+def find_token_user(token: str) -> AbstractBaseUser | None:
+    key = signing.loads(token, salt=TOKEN_SALT, max_age=60)  # seconds
+    return get_user_model().objects.filter(pk=key).first()
+
+
+@bearer_token_required(find_token_user)
+@require_websocket
+def bearer_token(request: HttpRequest) -> None:
+    request.websocket.send(f"Hello {request.user}, by your token")
     for message in request.websocket:
         request.websocket.send(f"{request.user} said {message}")
 

@@ -8,6 +8,7 @@
  *   data-round-trip    each message has one reply: show the time it took
  *   data-quiet         what is received isn't written to the log: the page shows it
  *   data-refused       what to say when the connection could not be opened
+ *   data-token-url     where to fetch a bearer token to connect with
  *
  * and finds there in return data-state ("connecting", "open", "closing" or
  * "closed") and, after a close, data-close-code.
@@ -38,6 +39,8 @@ const CLOSE_NAMES = {
   1011: "server error",
   1012: "service restart",
   1013: "try again later",
+  3000: "unauthorized",
+  3003: "forbidden",
 };
 
 const KIND_LABELS = {
@@ -112,7 +115,25 @@ class LivePanel extends EventTarget {
   /* The conversation */
 
   connect() {
-    const socket = new WebSocket(this.url);
+    if (this.root.dataset.tokenUrl) this.connectWithToken();
+    else this.open([]);
+  }
+
+  async connectWithToken() {
+    this.setState("connecting");
+    try {
+      const response = await fetch(this.root.dataset.tokenUrl);
+      if (!response.ok) throw new Error(await response.text());
+      const { token } = await response.json();
+      this.open(["bearer", `bearer.${encodeBase64Url(token)}`]);
+    } catch (error) {
+      this.setState("closed");
+      this.write("error", `No token: ${error.message}`);
+    }
+  }
+
+  open(protocols) {
+    const socket = new WebSocket(this.url, protocols);
     let wasOpen = false;
     socket.binaryType = "arraybuffer";
     socket.addEventListener("open", () => {
@@ -234,6 +255,10 @@ function makeSpan(className, text) {
   span.className = className;
   span.textContent = text;
   return span;
+}
+
+function encodeBase64Url(text) {
+  return btoa(text).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
 
 function makeBytes(size) {
