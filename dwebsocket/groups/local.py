@@ -81,12 +81,17 @@ class _Delivery:
         self._position = 0
         self.size = size
 
-    def run(self) -> bool:
-        """Serve a slice of the members; return whether there are more."""
-        start = self._position
-        self._position += _SLICE
-        self._serve(self._members[start : self._position])
-        return self._position < len(self._members)
+    def run(self, count: int) -> int:
+        """Serve the next ``count`` members; return by how many there were fewer."""
+        members = self._members[self._position : self._position + count]
+        self._position += len(members)
+        self._serve(members)
+        return count - len(members)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all members have been served."""
+        return self._position == len(self._members)
 
     def _serve(self, members: list[Membership]) -> None:
         raise NotImplementedError
@@ -135,7 +140,8 @@ class LocalMembers:
         self._channels: dict[str, set[Membership]] = {}
         self._waiting: deque[_Delivery] = deque()
         self._waiting_size = 0
-        self._is_scheduled = False
+        # Runs while there are; None otherwise.
+        self._timer: Any = None
         self._has_room: Event | None = None
         self._hub: Any = None
 
@@ -209,32 +215,39 @@ class LocalMembers:
             delivery = _CloseDelivery(members, envelope)
         else:
             delivery = _MessageDelivery(members, channel, envelope, excluded)
-        if not self._waiting and not delivery.run():
-            return
+        if not self._waiting:
+            delivery.run(_SLICE)
+            if delivery.is_done:
+                return
         self._waiting.append(delivery)
         self._waiting_size += delivery.size
-        self._schedule()
-
-    def _schedule(self) -> None:
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self._hub.loop.run_callback(self._run)
+        if self._timer is None:
+            # Callbacks of the loop would run in a row, before sockets are looked at.
+            self._timer = hub.loop.timer(0)
+            self._timer.start(self._run)
 
     def _run(self) -> None:
-        self._is_scheduled = False
-        delivery = self._waiting[0]
-        has_more = False
         try:
-            has_more = delivery.run()
+            self._serve_slice()
         finally:
-            if not has_more:
+            if self._waiting:
+                self._timer.start(self._run)
+            else:
+                self._timer.close()
+                self._timer = None
+
+    def _serve_slice(self) -> None:
+        """Serve as many members as are one slice, of several deliveries if small."""
+        left = _SLICE
+        while left and self._waiting:
+            delivery = self._waiting[0]
+            left = delivery.run(left)
+            if delivery.is_done:
                 self._waiting.popleft()
                 self._waiting_size -= delivery.size
-                if self._has_room is not None and not self._is_full(2):
-                    self._has_room.set()
-                    self._has_room = None
-            if self._waiting:
-                self._schedule()
+        if self._has_room is not None and not self._is_full(2):
+            self._has_room.set()
+            self._has_room = None
 
     def _is_full(self, part: int = 1) -> bool:
         return (
