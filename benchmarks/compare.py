@@ -255,7 +255,7 @@ def measure(options: argparse.Namespace) -> Sample:
                         continue  # memory doesn't change from round to round
                     try:
                         samples += run(peer, name, round_, root, options)
-                    except Missing as exc:
+                    except (Missing, OSError) as exc:  # it may end amid the load
                         left_out[peer.name] = f"{name}: {exc}"
     return {
         "machine": environments.machine(),

@@ -37,7 +37,7 @@ cdef class Inbox(Writer):
     cdef object _rest
     cdef object _receiver
     cdef bint _is_due
-    cdef Shared _shared
+    cdef _Shared _shared
     cdef Py_ssize_t _inbox_size
     cdef public Py_ssize_t messages_in
     cdef Py_ssize_t _max_inbox_size
@@ -52,7 +52,7 @@ cdef class Inbox(Writer):
     cdef _wake_receivers(self)
     cdef _let_go_on(self, receiver)
 
-cdef class Shared:
+cdef class _Shared:
     cdef readonly bytearray buffer
     cdef list _due
 

@@ -192,7 +192,7 @@ class Inbox(Writer):
             self._hub.handle_error(receiver, *sys.exc_info())
 
 
-class Shared:
+class _Shared:
     """What the connections of a hub share."""
 
     def __init__(self) -> None:
@@ -214,11 +214,11 @@ class Shared:
             inbox._wake_receivers()
 
 
-_shared: WeakKeyDictionary[Any, Shared] = WeakKeyDictionary()
+_shared: WeakKeyDictionary[Any, _Shared] = WeakKeyDictionary()
 
 
-def _share(hub: Any) -> Shared:
+def _share(hub: Any) -> _Shared:
     shared = _shared.get(hub)
     if shared is None:
-        shared = _shared[hub] = Shared()
+        shared = _shared[hub] = _Shared()
     return shared
