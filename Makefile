@@ -37,7 +37,7 @@ demo-redis: $(VENV)/.example
 		exec $(abspath $(BIN))/python serve_redis.py $(PORT)
 
 test: packages lint
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 	DWEBSOCKET_PURE=1 $(BIN)/python -m pytest -q $(HOT_PATH:%=tests/test_%.py)
 
 lint: $(VENV)/.test
