@@ -61,7 +61,7 @@ OURS_COMMAND = GUNICORN + (
 )
 #: Not shown among the versions; gunicorn's gevent worker imports packaging.
 HELPERS = ("packaging", "whitenoise", "Pygments")
-OURS_REQUIRES = (OURS, "Django", "gevent", "gunicorn", *HELPERS)
+OURS_REQUIRES = (OURS, "Django", "gevent", "gunicorn", "redis", "hiredis", *HELPERS)
 
 PEERS = (
     Peer(
@@ -126,7 +126,10 @@ PEERS = (
         "{bin}/python -m uvicorn --log-level critical --no-access-log --lifespan off"
         " --ws-per-message-deflate false --ws-max-size 33554432"
         " --port {port} channels_site:application",
-        ("channels", "uvicorn[standard]", "websockets", "uvloop", "Django"),
+        (
+            *("channels", "channels_redis", "redis", "hiredis", "Django"),
+            *("uvicorn[standard]", "websockets", "uvloop"),
+        ),
         get="/hello/",
     ),
     Peer(

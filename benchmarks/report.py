@@ -156,14 +156,19 @@ def setup(results: Results) -> str:
 
 def write_rst(results: Results, path: Path) -> None:
     """Replace what is between the marks of each workload that was run."""
-    text = path.read_text()
     parts = {"setup": setup(results)}
     for workload, found in tables(results).items():
         parts[workload] = "\n\n".join(
             f"**{title}**\n\n{as_text(head, rows, '=')}" for title, head, rows in found
         )
+    replace_parts(path, parts, "compare.py")
+
+
+def replace_parts(path: Path, parts: dict[str, str], program: str) -> None:
+    """Replace what is between the marks of each part in a file."""
+    text = path.read_text()
     for name, part in parts.items():
-        before, begin, rest = text.partition(f".. {name}: by compare.py\n")
+        before, begin, rest = text.partition(f".. {name}: by {program}\n")
         _, end, after = rest.partition(f".. end of {name}\n")
         if not (begin and end):
             raise SystemExit(f"{path} has no marks for {name}")

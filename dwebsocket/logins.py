@@ -215,7 +215,8 @@ def find_session_ends(session_keys: Collection[str]) -> dict[str, float]:
 
 def make_digest(session_key: str) -> str:
     """Return what stands for a session where its key had better not be known."""
-    return salted_hmac("dwebsocket.logins", session_key).hexdigest()
+    digest = salted_hmac("dwebsocket.logins", session_key, algorithm="sha256")
+    return digest.hexdigest()
 
 
 # The tests around a view

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import atexit
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 _directory = tempfile.TemporaryDirectory(prefix="dwebsocket-tests-")
+# pytest-xdist's processes don't get as far as pytest_unconfigure.
+atexit.register(_directory.cleanup)
 os.environ["DATABASE_PATH"] = str(Path(_directory.name) / "db.sqlite3")
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
 
@@ -17,10 +20,6 @@ def pytest_configure() -> None:
     import django
 
     django.setup()
-
-
-def pytest_unconfigure() -> None:
-    _directory.cleanup()
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +46,7 @@ def farm(database: None) -> Iterator:
 @pytest.fixture(scope="session")
 def example_farm(farm: Any) -> Any:
     """The farm, with the tables of the example project and a user for its admin."""
-    from .example import PREPARE, run_python
+    from .example_page import PREPARE, run_python
 
     result = run_python("-c", PREPARE)
     assert result.returncode == 0, result.stderr

@@ -74,7 +74,7 @@ def find_token_user(token: str) -> User | None:
     signing.loads(token, salt="tests.logins", max_age=seconds)
     if key == "fail":
         raise RuntimeError("no user can be found")
-    return User.objects.filter(pk=key).first()
+    return User.objects.filter(pk=key).exclude(first_name="no tokens").first()
 
 
 def make_token(key: Any, seconds: float = 3600) -> str:
@@ -114,6 +114,11 @@ def deactivate(user: User) -> None:
     user.save(update_fields=["is_active"])
 
 
+def revoke_tokens(user: User) -> None:
+    user.first_name = "no tokens"
+    user.save()
+
+
 def deactivate_silently(user: User) -> None:
     User.objects.filter(pk=user.pk).update(is_active=False)
     recheck_user(user.pk)
@@ -136,6 +141,7 @@ CHANGES: dict[str, Any] = {
     "password": set_password,
     "deactivate": deactivate,
     "deactivate-silently": deactivate_silently,
+    "revoke-tokens": revoke_tokens,
     "delete": User.delete,
     "delete-query": lambda user: User.objects.filter(pk=user.pk).delete(),
     # Of a user's permissions

@@ -29,7 +29,9 @@ class Member:
 
     def __init__(self, server: Server, path: str, **options: Any) -> None:
         self.websocket = connect(server, path, **options).__enter__()
-        hello = json.loads(self.receive())
+        # What was on its way to the group may come first.
+        while "id" not in (hello := json.loads(self.receive())):
+            pass
         self.id: str = hello["id"]
         self.pid: int = hello["pid"]
 

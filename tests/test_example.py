@@ -10,7 +10,7 @@ from selenium import webdriver
 from selenium.webdriver.support.ui import Select
 
 from .clients import connect
-from .example import Page
+from .example_page import Page
 from .servers import EXAMPLE, ROOT, Farm, Server
 
 

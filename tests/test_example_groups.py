@@ -13,7 +13,7 @@ import pytest
 from selenium import webdriver
 
 from .clients import connect
-from .example import Page, run_python
+from .example_page import Page, run_python
 from .servers import TIMEOUT, Farm, Server, find_program, wait_for
 
 # gunicorn's control socket is one for all of a user.

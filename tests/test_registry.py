@@ -60,7 +60,7 @@ def empty(heartbeat: Heartbeat) -> None:
 
 @pytest.fixture
 def make_heartbeat() -> Iterator[MakeHeartbeat]:
-    """Heartbeat; at the end those made are emptied, and their timers are gone."""
+    """Heartbeat; at the end those made are emptied, and their timers have to end."""
     made: list[Heartbeat] = []
 
     def make(interval: float | None, timeout: float | None) -> Heartbeat:
@@ -77,16 +77,22 @@ def make_heartbeat() -> Iterator[MakeHeartbeat]:
 
 
 def test_one_timer_for_all_connections(make_heartbeat: MakeHeartbeat) -> None:
-    before = count_watchers()
     heartbeat = make_heartbeat(0.02, None)
+    before = count_watchers()
     fill(heartbeat, 1000)
     assert count_watchers() == before + 1
-    empty(heartbeat)
-    # It notices at its next tick.
-    while count_watchers() > before:
-        gevent.sleep(0.001)
-    fill(heartbeat, 1)
+    fill(heartbeat, 1000)
     assert count_watchers() == before + 1
+
+
+def test_the_timer_ends_and_starts_again(make_heartbeat: MakeHeartbeat) -> None:
+    heartbeat = make_heartbeat(0.02, None)
+    for _ in range(2):
+        (connection,) = fill(heartbeat, 1)
+        while not connection.pings:
+            gevent.sleep(0.001)
+        empty(heartbeat)
+        gevent.sleep(0.02)
 
 
 def test_heartbeats_are_spread_over_time(make_heartbeat: MakeHeartbeat) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+from pathlib import Path
 
 import pytest
+from websockets.sync.client import unix_connect
 
 from dwebsocket.gateway import HANDOVER
 from dwebsocket.workers import WebSocketWorker, _offer_handover
@@ -55,6 +57,16 @@ def test_keepalive_is_not_for_the_first_request(farm: Farm) -> None:
         sock.sendall(b"GET /page/ HTTP/1.1\r\nHost: testserver\r\n\r\n")
         read_until(sock, b"", b"a page")
         assert sock.recv(1) == b""
+
+
+def test_unix_socket(farm: Farm, tmp_path: Path) -> None:
+    path = tmp_path / "gunicorn.sock"
+    server = farm.start("gunicorn", options=["-b", f"unix:{path}"])
+    with unix_connect(str(path), "ws://127.0.0.1/echo/", proxy=None) as websocket:
+        websocket.send("Hello")
+        assert websocket.recv() == "Hello"
+    assert websocket.close_code == 1000
+    assert "Traceback" not in server.log
 
 
 def test_preload_is_refused_with_an_explanation(farm: Farm) -> None:

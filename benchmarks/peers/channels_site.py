@@ -8,6 +8,13 @@ from django_settings import *  # noqa: E402, F403
 
 INSTALLED_APPS = [*INSTALLED_APPS, "channels"]  # noqa: F405
 ROOT_URLCONF = __name__
+if "CHANNEL_LAYER" in os.environ:
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": os.environ["CHANNEL_LAYER"],
+            "CONFIG": {"hosts": [os.environ["REDIS_URL"]]},
+        }
+    }
 
 from django.core.asgi import get_asgi_application  # noqa: E402
 
@@ -26,9 +33,20 @@ class Echo(AsyncWebsocketConsumer):
         await self.send(text_data=text_data, bytes_data=bytes_data)
 
 
+class FanOut(AsyncWebsocketConsumer):
+    groups = ["all"]
+
+    async def receive(self, text_data=None, bytes_data=None):
+        message = {"type": "deliver", "text": text_data}
+        await self.channel_layer.group_send("all", message)
+
+    async def deliver(self, message):
+        await self.send(text_data=message["text"])
+
+
 urlpatterns = [path("hello/", lambda request: HttpResponse("Hello"))]
 
-websocket = URLRouter([path("echo/", Echo.as_asgi())])
+websocket = URLRouter([path("echo/", Echo.as_asgi()), path("group/", FanOut.as_asgi())])
 application = ProtocolTypeRouter(
     {
         "http": http,

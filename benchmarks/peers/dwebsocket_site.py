@@ -13,6 +13,13 @@ from example.settings import *  # noqa: E402, F403
 
 ROOT_URLCONF = __name__
 LOGGING = {"version": 1, "root": {"level": "ERROR"}}
+if "REDIS_URL" in os.environ:
+    WEBSOCKET_GROUPS = {
+        "default": {
+            "BACKEND": "dwebsocket.groups.redis.RedisBackend",
+            "LOCATION": os.environ["REDIS_URL"],
+        }
+    }
 
 from django.core.wsgi import get_wsgi_application  # noqa: E402
 
@@ -22,8 +29,19 @@ from django.http import HttpResponse  # noqa: E402
 from django.urls import include, path  # noqa: E402
 from examples.views import echo  # noqa: E402
 
+from dwebsocket import groups, require_websocket  # noqa: E402
+
+
+@require_websocket
+def fan_out(request):
+    request.websocket.join("all")
+    for message in request.websocket:
+        groups.send("all", message)
+
+
 urlpatterns = [
     path("echo/", echo),
+    path("group/", fan_out),
     path("hello/", lambda request: HttpResponse("Hello")),
     path("", include("example.urls")),
 ]

@@ -17,7 +17,6 @@ backend's engine doesn't answer in time.
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -249,14 +248,16 @@ def _publish(
     channel: str, envelope: Envelope, using: str, on_commit: bool | str
 ) -> None:
     backend = get_backend(using)
-    if on_commit is False:
+
+    # Not a partial: Django before 6.1 can't log the error of one.
+    def publish() -> None:
         backend.publish(channel, envelope)
+
+    if on_commit is False:
+        publish()
     else:
-        transaction.on_commit(
-            partial(backend.publish, channel, envelope),
-            using=None if on_commit is True else on_commit,
-            robust=True,
-        )
+        database = None if on_commit is True else on_commit
+        transaction.on_commit(publish, using=database, robust=True)
 
 
 def _to_json(value: Any) -> str:

@@ -145,26 +145,32 @@ def make_engine(
         **options.get("connection", {}),
     }
     if "sentinels" in options:
-        # One that is away must not use up the time in which the next could answer.
-        sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-            options["sentinels"],
-            sentinel_kwargs={
-                "retry": common["retry"],
-                "socket_connect_timeout": timeout,
-                "socket_timeout": timeout,
-                **options.get("sentinel_connection", {}),
-            },
-            **common,
-        )
         service = _need(options, "service")
-        return Engine(lambda: sentinel.master_for(service))
+        sentinel_connection = {
+            # One that is away must not use up the time in which the next can answer.
+            "retry": common["retry"],
+            "socket_connect_timeout": timeout,
+            "socket_timeout": timeout,
+            **options.get("sentinel_connection", {}),
+        }
+
+        def make_client() -> Any:
+            sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+                options["sentinels"], sentinel_kwargs=sentinel_connection, **common
+            )
+            return sentinel.master_for(service)
+
+        return Engine(make_client)
     url = location or "redis://127.0.0.1:6379"
     if options.get("cluster"):
         return ClusterEngine(lambda: RedisCluster.from_url(url, **common))
-    pool = redis.BlockingConnectionPool.from_url(
-        url, max_connections=max_connections, timeout=timeout, **common
+    return Engine(
+        lambda: redis.Redis.from_pool(
+            redis.BlockingConnectionPool.from_url(
+                url, max_connections=max_connections, timeout=timeout, **common
+            )
+        )
     )
-    return Engine(lambda: redis.Redis(connection_pool=pool))
 
 
 def _need(options: Mapping[str, Any], name: str) -> Any:

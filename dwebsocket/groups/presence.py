@@ -5,10 +5,12 @@ For a prefix ``P``:
 * ``P:members:<group>``: a hash of ``websocket.id`` -> JSON
 * ``P:process:<id>``: exists while the process lives, and ``_LIFETIME`` seconds longer
 * ``P:processes``: a set of the processes that have members
+* ``P:suspects``: a set of those that gave no sign of life and have a last chance to
 * ``P:groups:<id>``: a set of the groups in which a process has members
 
 What has changed is written by one greenlet, in batches; as long as Redis is away it is
-kept.  Each process looks for dead ones and removes their members.
+kept.  Each process looks for dead ones and removes their members.  Signs of life also
+expire while Redis is away: who is missed gets ``_LAST_CHANCE`` to give another.
 """
 
 from __future__ import annotations
@@ -34,9 +36,12 @@ __all__ = ["Presence", "PresenceStore"]
 logger = logging.getLogger("dwebsocket")
 
 #: Seconds that a process is believed to live after its last sign of life.
-_LIFETIME = 15
-#: Seconds between two signs of life, and between two looks for dead processes.
-_INTERVAL = 5
+_LIFETIME = 10
+#: Seconds that it then has: longer than one that lives needs when Redis is back.
+_LAST_CHANCE = 6
+#: Seconds between two signs of life, and between two looks for dead processes.  All
+#: three keep the 30 s within which members of a killed process are gone.
+_INTERVAL = 4
 #: Entries that are written at once.
 _BATCH = 500
 
@@ -81,8 +86,17 @@ class PresenceStore:
                 pipeline.exists(self.key("process", process))
             alive = pipeline.execute()
         for process, is_alive in zip(processes, alive, strict=True):
-            if not is_alive:
+            if not is_alive and self._is_dead(process):
                 self._remove_process(process)
+
+    def _is_dead(self, process: str) -> bool:
+        """Tell whether a missed process has had its last chance; else give it one."""
+        client = self._engine.client
+        key = self.key("process", process)
+        # Of those that look at the same time, one goes on.
+        if not client.set(key, b"", nx=True, ex=_LAST_CHANCE):
+            return False
+        return not client.sadd(self.key("suspects"), process)
 
     def _remove_process(self, process: str) -> None:
         client = self._engine.client
@@ -101,6 +115,8 @@ class PresenceStore:
                         self._announce("leave", group, member)
         client.delete(self.key("groups", process))
         client.srem(self.key("processes"), process)
+        client.srem(self.key("suspects"), process)
+        client.delete(self.key("process", process))
         if removed:
             logger.warning(
                 "groups: a process died; its %d memberships have ended", removed
@@ -182,8 +198,9 @@ class Presence(PresenceStore):
         process = get_process_id()
         with self._engine.client.pipeline(transaction=False) as pipeline:
             pipeline.set(self.key("process", process), b"", ex=_LIFETIME)
+            pipeline.srem(self.key("suspects"), process)
             pipeline.sadd(self.key("processes"), process)
-            is_new = pipeline.execute()[1]
+            is_new = pipeline.execute()[2]
         if is_new:
             # The first time, or it was taken for dead, or Redis lost it.
             self.rewrite()

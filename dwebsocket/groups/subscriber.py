@@ -17,7 +17,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from itertools import groupby
 from typing import Any
 
 import gevent
@@ -35,7 +34,7 @@ _PROBE_TIMEOUT = 3
 #: Seconds between two attempts to connect.
 _MIN_DELAY = 0.1
 _MAX_DELAY = 2
-#: Channels for one command.
+#: Commands that are sent at once.
 _CHUNK = 500
 
 
@@ -238,11 +237,11 @@ class Subscriber:
                 continue
             commands, self._commands = self._commands, []
             try:
-                for command, group in groupby(commands, key=lambda item: item[0]):
-                    channels = [channel for _, channel in group]
-                    for start in range(0, len(channels), _CHUNK):
-                        chunk = channels[start : start + _CHUNK]
-                        connection.send_command(command, *chunk, check_health=False)
+                for start in range(0, len(commands), _CHUNK):
+                    # One channel for each: in a Cluster, those of a command have to be
+                    # in the same slot.
+                    packed = connection.pack_commands(commands[start : start + _CHUNK])
+                    connection.send_packed_command(packed, check_health=False)
             except ERRORS as exc:
                 if connection is self._connection:
                     self._failure = exc

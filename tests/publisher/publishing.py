@@ -19,9 +19,18 @@ def find_group(publisher: str, number: int, group_count: int) -> int:
 
 
 def publish_many(
-    publisher: str, start: int, stop: int, group_count: int, prefix: str
+    publisher: str,
+    start: int,
+    stop: int,
+    group_count: int,
+    prefix: str,
+    size: int = 0,
 ) -> None:
-    """Send messages number ``start`` to ``stop`` - 1 to groups ``<prefix><group>``."""
+    """Send messages number ``start`` to ``stop`` - 1 to groups ``<prefix><group>``.
+
+    Spaces make them at least ``size`` bytes long.
+    """
     for number in range(start, stop):
         group = find_group(publisher, number, group_count)
-        groups.send(f"{prefix}{group}", f"{publisher} {number} {group}")
+        message = f"{publisher} {number} {group}".ljust(size)
+        groups.send(f"{prefix}{group}", message)
