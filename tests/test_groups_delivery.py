@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import pytest
@@ -40,6 +41,16 @@ def site(tmp_path_factory: pytest.TempPathFactory, database: None) -> Iterator[S
         yield site
 
 
+@cache
+def find_messages(publisher: str) -> list[list[tuple[int, str]]]:
+    """Return the messages of a publisher, numbered, by their groups."""
+    found: list[list[tuple[int, str]]] = [[] for _ in range(GROUPS)]
+    for number in range(COUNT):
+        group = find_group(publisher, number, GROUPS)
+        found[group].append((number, f"{publisher} {number} {group}"))
+    return found
+
+
 class Client:
     """A member of some groups that keeps what it gets."""
 
@@ -56,14 +67,12 @@ class Client:
         self.left = sum(len(messages) for messages in wanted.values())
 
     def find_wanted(self) -> dict[str, list[str]]:
-        return {
-            publisher: [
-                f"{publisher} {number} {group}"
-                for number in range(COUNT)
-                if (group := find_group(publisher, number, GROUPS)) in self.groups
-            ]
-            for publisher in PUBLISHERS
-        }
+        wanted = {}
+        for publisher in PUBLISHERS:
+            messages = find_messages(publisher)
+            numbered = sorted(pair for group in self.groups for pair in messages[group])
+            wanted[publisher] = [text for _, text in numbered]
+        return wanted
 
     def read(self) -> None:
         data = self.sock.recv(1 << 20)

@@ -34,6 +34,8 @@ _PROBE_TIMEOUT = 3
 #: Seconds between two attempts to connect.
 _MIN_DELAY = 0.1
 _MAX_DELAY = 2
+#: Seconds for which messages are taken before the hub does something else.
+_TURN = 0.005
 #: Commands that are sent at once.
 _CHUNK = 500
 
@@ -150,9 +152,16 @@ class Subscriber:
                 gap = time.monotonic() - self.deaf_since
                 self.deaf_since = None
                 self._on_gap(gap)
+            turn_ends_at = 0.0
             while True:
                 self._handle(self._read_one(connection, 1))
                 self._check_probes(connection)
+                # Reading what is there already doesn't let others run, nor does
+                # delivering it.
+                if time.monotonic() > turn_ends_at:
+                    # Not 0: the hub wouldn't look at sockets.
+                    gevent.sleep(0.000001)
+                    turn_ends_at = time.monotonic() + _TURN
         finally:
             self._connection = None
             connection.disconnect()
