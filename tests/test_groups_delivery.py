@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from .clients import handshake, read_until
+from .clients import frame, handshake, read_until
 from .publisher.publishing import find_group
 from .redis_servers import open_redis
 from .servers import ROOT, TIMEOUT, wait_for
@@ -83,8 +83,11 @@ class Client:
             end = position + 2 + data[position + 1]
             if end > len(data):
                 break
-            if data[position] == 0x81:  # else a ping
-                self.messages.append(data[position + 2 : end].decode())
+            payload = data[position + 2 : end]
+            if data[position] == 0x81:
+                self.messages.append(payload.decode())
+            elif data[position] == 0x89:
+                self.sock.sendall(frame(10, payload))
             position = end
         self._received = data[position:]
 
