@@ -12,7 +12,6 @@ import mmap
 import os
 import sys
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 import gevent
@@ -89,7 +88,7 @@ class WebSocketWorker(GeventWorker):  # type: ignore[misc]
         # gunicorn does it up to a second later, and whoever comes back meanwhile would
         # be refused.
         for server in self._servers:
-            server.stop_accepting()
+            server.close()
         is_stop = self._is_told and self._load == _loads[0]
         code = CloseCode.GOING_AWAY if is_stop else CloseCode.SERVICE_RESTART
         timeout = self.cfg.graceful_timeout
@@ -109,9 +108,7 @@ class WebSocketWorker(GeventWorker):  # type: ignore[misc]
     def server_class(self, listener: Any, *, spawn: Any, **options: Any) -> _Server:
         """gunicorn's way to another server than its own, which has one difference."""
         ssl_args = {key: options[key] for key in options.keys() & {"ssl_context"}}
-        handle = partial(self.handle, listener)
-        server = _Server(listener, handle=handle, spawn=spawn, **ssl_args)
-        server.worker = self
+        server = _Server(listener, worker=self, spawn=spawn, **ssl_args)
         if self.cfg.workers > 1:
             server.max_accept = 1
         self._servers.append(server)
@@ -168,10 +165,22 @@ class WebSocketWorker(GeventWorker):  # type: ignore[misc]
 
 
 class _Server(TLSLimit):
-    worker: WebSocketWorker
+    def __init__(self, listener: Any, worker: WebSocketWorker, **options: Any) -> None:
+        self._worker = worker
+        self._name = listener.getsockname()
+        super().__init__(listener, **options)
+
+    # Connections whose TLS handshake is under way when close() is called need both of
+    # this method and the listener's name.
+    def handle(self, client: Any, address: Any) -> None:
+        self._worker.handle(self, client, address)
+
+    def getsockname(self) -> Any:
+        """Return the listener's name, of which alone gunicorn makes use."""
+        return self._name
 
     def get_handshake_timeout(self) -> float | None:
-        return self.worker.head_timeout
+        return self._worker.head_timeout
 
 
 _TOO_LATE = (

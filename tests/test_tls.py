@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import trustme
 import websockets.asyncio.client
 
 from .clients import frame, hammer, handshake, read_until
-from .servers import TIMEOUT, Server, command, free_port
+from .servers import TIMEOUT, Server, command, free_port, wait_for
 
 
 @pytest.fixture(scope="module", params=["gunicorn", "gunicorn-gevent", "pywsgi-tls"])
@@ -22,19 +23,24 @@ def server(
     tmp_path_factory: pytest.TempPathFactory,
     database: None,
 ) -> Iterator[Server]:
-    directory = tmp_path_factory.mktemp("tls")
+    with running(request.param, tmp_path_factory.mktemp("tls")) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def running(kind: str, directory: Path) -> Iterator[Server]:
     authority = trustme.CA()
     certificate = directory / "server.pem"
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
         certificate
     )
     port = free_port()
-    arguments = command(request.param, port)
-    if request.param.startswith("gunicorn"):
+    arguments = command(kind, port)
+    if kind.startswith("gunicorn"):
         arguments += ["--certfile", str(certificate), "--keyfile", str(certificate)]
     else:
         arguments.append(str(certificate))
-    server = Server(arguments, port, Path(directory))
+    server = Server(arguments, port, directory)
     server.tls = ssl.create_default_context()
     authority.configure_trust(server.tls)
     with contextlib.ExitStack() as stack:
@@ -93,3 +99,38 @@ def test_a_request_on_the_heels_of_the_tls_handshake(server: Server) -> None:
         with sock:
             assert received.startswith(b"HTTP/1.1 101 ")
             read_until(sock, received, b"\x81\x05Hello")
+
+
+def test_a_handshake_under_way_when_the_worker_ends(
+    tmp_path: Path, database: None
+) -> None:
+    with running("gunicorn", tmp_path) as server:
+        assert server.tls is not None
+        received, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = server.tls.wrap_bio(received, to_send, server_hostname="127.0.0.1")
+        with socket.create_connection(("127.0.0.1", server.port), TIMEOUT) as sock:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+            hello = to_send.read()
+            sock.sendall(hello[:10])
+            # Accepted later than it, so it is accepted too.
+            assert server.get("/page/")[0] == 200
+            server.process.terminate()
+            wait_for(lambda: "Closed 0 WebSockets" in server.log, "the drain")
+            sock.sendall(hello[10:])
+            page = b""
+            is_asked = False
+            while b"a page" not in page:
+                try:
+                    if not is_asked:
+                        client.do_handshake()
+                        client.write(b"GET /page/ HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                        is_asked = True
+                    page += client.read()
+                except ssl.SSLWantReadError:
+                    sock.sendall(to_send.read())
+                    data = sock.recv(65536)
+                    assert data, server.log
+                    received.write(data)
+        server.process.wait(TIMEOUT)
+        assert "Traceback" not in server.log

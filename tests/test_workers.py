@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
+import gevent.socket
 import pytest
+from gevent.event import Event
+from gevent.pool import Pool
 from websockets.sync.client import unix_connect
 
 from dwebsocket.gateway import HANDOVER
-from dwebsocket.workers import WebSocketWorker, _offer_handover
+from dwebsocket.registry import registry
+from dwebsocket.workers import WebSocketWorker, _offer_handover, _Server
 
 from .clients import connect, read_until
 from .servers import TIMEOUT, Farm, Server, wait_for
@@ -82,6 +88,31 @@ def test_patching_too_late_is_refused() -> None:
     worker = object.__new__(WebSocketWorker)
     with pytest.raises(RuntimeError, match="Don't use --preload"):
         worker.patch()
+
+
+def test_an_ending_worker_stays_closed_when_its_pool_has_room_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "drain", lambda *args: True)
+    is_over = Event()
+    worker = object.__new__(WebSocketWorker)
+    worker.handle = lambda *args: is_over.wait()  # type: ignore[method-assign]
+    worker.cfg = SimpleNamespace(graceful_timeout=1)
+    worker.log = logging.getLogger("gunicorn")
+    worker._is_told, worker._load = True, 0
+    listener = gevent.socket.create_server(("127.0.0.1", 0))
+    address = listener.getsockname()
+    pool = Pool(1)
+    worker._servers = [_Server(listener, worker, spawn=pool)]
+    worker._servers[0].start()
+    with gevent.Timeout(TIMEOUT), gevent.socket.create_connection(address):
+        while not pool.full():
+            gevent.sleep()
+        worker._close_connections()
+        is_over.set()
+        pool.join()
+        with pytest.raises(ConnectionRefusedError):
+            gevent.socket.create_connection(address)
 
 
 def test_the_application_is_offered_the_hand_over() -> None:
