@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -79,6 +80,12 @@ class WebSocketWorker(GeventWorker):  # type: ignore[misc]
             self._drain = gevent.spawn(self._close_connections)
             gevent.spawn(self._end_heads)
         self._is_alive = value
+
+    def init_process(self) -> None:
+        # The arbiter's handlers are still in place, and would swallow the signal.
+        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+            signal.signal(number, lambda *args: os._exit(0))
+        super().init_process()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         self._is_told = True

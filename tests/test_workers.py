@@ -83,6 +83,26 @@ def test_preload_is_refused_with_an_explanation(farm: Farm) -> None:
     assert "Don't use --preload with this worker" in server.log
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_worker_that_is_still_starting_ends(
+    farm: Farm, tmp_path: Path, name: str
+) -> None:
+    config = tmp_path / "gunicorn.conf.py"
+    config.write_text(
+        "import os, signal\n"
+        "from dwebsocket.workers import WebSocketWorker\n"
+        "go_on = WebSocketWorker.patch\n"
+        "def patch(self):\n"
+        f"    os.kill(os.getppid(), signal.{name})\n"
+        "    signal.pause()\n"
+        "    go_on(self)\n"
+        "WebSocketWorker.patch = patch\n"
+    )
+    options = ["--config", str(config), "--graceful-timeout", "1000"]
+    server = farm.start("gunicorn", ready_path="", options=options)
+    server.process.wait(TIMEOUT)
+
+
 def test_patching_too_late_is_refused() -> None:
     # Django is imported here, and nothing patched.
     worker = object.__new__(WebSocketWorker)
