@@ -19,7 +19,7 @@ import psycopg
 import pytest
 import websockets.asyncio.client
 
-from .clients import connect
+from .clients import connect, handshake, read_until
 from .servers import ROOT, TIMEOUT, Farm, Server, find_program, free_port, wait_for
 
 #: PostgreSQL doesn't run as root.
@@ -144,6 +144,20 @@ def test_handlers_hold_no_connection_between_messages(
             websocket = stack.enter_context(connect(server, "/handlers/create/"))
             websocket.send(f"handler-{server.port}-{number}")
             assert websocket.recv(TIMEOUT) == "1"
+        wait_for(lambda: count_connections(postgres) <= 5, "the release")
+
+
+def test_views_blocked_in_send_hold_no_connection(
+    server: Server, postgres: int
+) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            sock, received = handshake(server, "/query-and-send/")
+            stack.enter_context(sock)
+            # The header of the message that is too long for all buffers.
+            read_until(
+                sock, received, b"\x82\x7f" + (16 * 1024 * 1024).to_bytes(8, "big")
+            )
         wait_for(lambda: count_connections(postgres) <= 5, "the release")
 
 

@@ -78,6 +78,7 @@ urlpatterns = [
     path("twice/", views.twice),
     path("exempt/", csrf_exempt(views.echo)),
     path("database/", views.database),
+    path("query-and-send/", views.query_and_send),
     path("transaction/", views.transaction_while_waiting),
     path("helper/", views.helper),
     path("typed/", views.typed),

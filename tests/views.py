@@ -488,6 +488,13 @@ def database(request: HttpRequest) -> None:
 
 
 @require_websocket
+def query_and_send(request: HttpRequest) -> None:
+    request.websocket.accept()
+    request.websocket.send(str(get_user_model().objects.count()))
+    request.websocket.send(bytes(16 * 1024 * 1024))
+
+
+@require_websocket
 def transaction_while_waiting(request: HttpRequest) -> None:
     websocket = request.websocket
     User = get_user_model()
