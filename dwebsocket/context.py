@@ -22,7 +22,7 @@ __all__ = ["Setter", "call_setters", "find_setters"]
 Setter = tuple[Callable[[Any], object], Any]
 
 
-def find_setters(context: Context) -> list[Setter]:
+def find_setters(context: Context) -> tuple[Setter, ...]:
     """Return what gives a new greenlet, with a copy of ``context``, our values.
 
     ``context`` is that of this greenlet.  What isn't set here, or is what a new
@@ -44,7 +44,7 @@ def find_setters(context: Context) -> list[Setter]:
     prefix = get_script_prefix()
     if prefix != "/":
         setters.append((set_script_prefix, prefix))
-    return setters
+    return tuple(setters)  # one object where there are none
 
 
 def call_setters(setters: Iterable[Setter]) -> None:

@@ -252,7 +252,7 @@ class Conversation:
         view: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        setters: list[Setter],
+        setters: tuple[Setter, ...],
     ) -> None:
         code: CloseCode | None = None
         try:

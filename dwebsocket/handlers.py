@@ -57,7 +57,7 @@ class HandlerConversation(Conversation):
             super()._end_view(code)
             return
         # With the language and the like that connect() may have set.
-        self._setters = share(tuple(find_setters(copy_context())))
+        self._setters = share(find_setters(copy_context()))
         if not self._handler.keep_request:
             self._client = share(self._find_client())
             self._handler.forget_request()

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import mmap
 import os
 import signal
@@ -169,6 +170,10 @@ class WebSocketWorker(GeventWorker):  # type: ignore[misc]
         super().load_wsgi()
         if not self.cfg.is_ssl:
             self.wsgi: Any = _offer_handover(self.wsgi)
+        # The application stays, and is larger than what thousands of connections keep:
+        # each full collection, a pause for all of them, would look through it again.
+        gc.collect()
+        gc.freeze()
 
 
 class _Server(TLSLimit):

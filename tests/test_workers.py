@@ -53,6 +53,11 @@ def test_a_conversation_is_one_greenlet(server: Server) -> None:
     wait_for(lambda: status(server)["greenlets"] <= before, "all greenlets' ends")
 
 
+def test_the_application_is_spared_by_the_collector(server: Server) -> None:
+    # Django alone has some fifty thousand objects.
+    assert status(server)["frozen"] > 10_000
+
+
 def test_keepalive_is_not_for_the_first_request(farm: Farm) -> None:
     server = farm.start("gunicorn", options=["--keep-alive", "1"])
     with socket.create_connection(("127.0.0.1", server.port)) as sock:

@@ -66,6 +66,7 @@ def status(request: HttpRequest) -> HttpResponse:
         "greenlets": sum(
             isinstance(thing, greenlet) and not thing.dead for thing in gc.get_objects()
         ),
+        "frozen": gc.get_freeze_count(),
     }
     return HttpResponse(json.dumps(data), content_type="application/json")
 
