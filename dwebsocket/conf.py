@@ -22,6 +22,7 @@ __all__ = [
     "REMOVED_SETTINGS",
     "VIEW_OPTIONS",
     "Settings",
+    "TaskSettings",
     "UpgradeSettings",
     "find_error",
     "make_settings",
@@ -47,6 +48,20 @@ class UpgradeSettings(NamedTuple):
     limits: Limits
     rate_limits: Sequence[RateLimit]
     handshake_rate_limits: Sequence[RateLimit]
+
+
+class TaskSettings(NamedTuple):
+    """How tasks tell of themselves: see ``docs/tasks.rst``."""
+
+    #: Aliases of the cache for the state and of the backend for the group.
+    cache: str = "default"
+    using: str = "default"
+    #: Seconds for which the state is kept and a reference is valid; None for ever.
+    timeout: int | None = 86400
+    #: Seconds between two messages.
+    interval: float = 0.25
+    #: Lines of the log that are kept.
+    log_lines: int = 200
 
 
 class Settings:
@@ -105,6 +120,11 @@ class Settings:
     def groups(self) -> Mapping[str, Mapping[str, Any]]:
         """The backends for groups by alias, as in CACHES."""
         return self._get("WEBSOCKET_GROUPS", _DEFAULT_GROUPS)  # type: ignore[no-any-return]
+
+    @property
+    def tasks(self) -> TaskSettings:
+        """How tasks tell of themselves."""
+        return TaskSettings(**self._get("WEBSOCKET_TASKS", {}))
 
     @property
     def limits(self) -> Limits:
@@ -315,6 +335,28 @@ def _check_subprotocols(value: Any) -> str | None:
     return None
 
 
+#: How to check those fields of TaskSettings that are numbers.
+_TASK_OPTIONS: dict[str, Callable[[Any], str | None]] = {
+    "timeout": _check_count,
+    "interval": _check_seconds,
+    "log_lines": _check_count,
+}
+
+
+def _check_tasks(value: Any) -> str | None:
+    if not isinstance(value, Mapping):
+        return "must be a dictionary of options."
+    unknown = set(value) - set(TaskSettings._fields)
+    if unknown:
+        known = ", ".join(TaskSettings._fields)
+        return f"has the unknown option {min(unknown)!r}; there are {known}."
+    for name, check in _TASK_OPTIONS.items():
+        option = value.get(name, 1)
+        if check(option) or option is None and name != "timeout":
+            return f"has a {name!r} that it can't have: {option!r}."
+    return None
+
+
 _VALIDATORS: dict[str, Callable[[Any], str | None]] = {
     "accept_all": _check_bool,
     "allowed_origins": _check_origins,
@@ -332,13 +374,14 @@ _VALIDATORS: dict[str, Callable[[Any], str | None]] = {
     "send_buffer_size": _check_count,
     "slow_consumer": _check_slow_consumer,
     "subprotocols": _check_subprotocols,
+    "tasks": _check_tasks,
     "trusted_proxies": _check_proxies,
 }
 
 #: Options that a decorator takes to override the setting for its view.
 VIEW_OPTIONS = frozenset(_VALIDATORS) - {
     *("accept_all", "groups", "handler_pool_size", "max_connections"),
-    "trusted_proxies",
+    *("tasks", "trusted_proxies"),
 }
 
 _NAMES = [f"WEBSOCKET_{option.upper()}" for option in _VALIDATORS]

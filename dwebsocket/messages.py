@@ -117,7 +117,9 @@ def register(event: Any = None, *, form: Callable[..., BaseForm] | None = None) 
     return decorate
 
 
-def handles(event: str, *, form: Callable[..., BaseForm] | None = None) -> Any:
+def handles(
+    event: str, *, form: Callable[..., BaseForm] | None = None
+) -> Callable[[_Function], _Function]:
     """Have a method of a MessageView called with each TypedMessage of a type.
 
     Otherwise like ``register``; the app is the one that the class is in.
@@ -276,7 +278,8 @@ def _make_type(module: str, event: str) -> str:
     label, dot, _ = event.partition(".")
     if not dot:
         return f"{config.label}.{event}"
-    if label != config.label:
+    # What comes with dwebsocket has types for what it is about.
+    if label != config.label and config.name != "dwebsocket":
         raise ImproperlyConfigured(
             f"{event!r} doesn't begin with {config.label!r}, the app of {module}"
         )

@@ -9,7 +9,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from dwebsocket.conf import VIEW_OPTIONS, Settings, find_error, settings
+from dwebsocket.conf import VIEW_OPTIONS, Settings, TaskSettings, find_error, settings
 from dwebsocket.deflate import Options
 from dwebsocket.ratelimit import parse_rate_limits
 
@@ -30,6 +30,7 @@ DEFAULTS = {
     "send_buffer_size": 1048576,
     "slow_consumer": "disconnect",
     "subprotocols": (),
+    "tasks": {},
     "trusted_proxies": (),
 }
 
@@ -74,6 +75,9 @@ VALID = [
     ("slow_consumer", "coalesce"),
     ("subprotocols", []),
     ("subprotocols", ("chat.v2", "chat")),
+    ("tasks", {}),
+    ("tasks", {"cache": "tasks", "using": "tasks", "timeout": None}),
+    ("tasks", {"interval": 0.5, "log_lines": 1}),
     ("trusted_proxies", []),
     ("trusted_proxies", ("10.0.0.0/8", "127.0.0.1", "fd00::/8", "::1", "unix")),
 ]
@@ -137,6 +141,13 @@ INVALID = [
     ("subprotocols", ["a b"]),
     ("subprotocols", ["a\n"]),
     ("subprotocols", [1]),
+    ("tasks", None),
+    ("tasks", {"lines": 3}),
+    ("tasks", {"timeout": 0}),
+    ("tasks", {"interval": None}),
+    ("tasks", {"interval": "1s"}),
+    ("tasks", {"log_lines": None}),
+    ("tasks", {"log_lines": 0.5}),
 ]
 
 
@@ -154,6 +165,8 @@ def as_read(option: str, value: Any) -> Any:
     if option.endswith("rate_limit"):
         per = "connection" if option == "rate_limit" else "address"
         return parse_rate_limits(value, per=per)
+    if option == "tasks":
+        return TaskSettings(**value)
     if option != "compression":
         return value
     if value is False:
@@ -209,7 +222,7 @@ def test_an_option_leaves_the_others_alone() -> None:
 def test_names() -> None:
     assert set(DEFAULTS) - VIEW_OPTIONS == {
         *("accept_all", "groups", "handler_pool_size", "max_connections"),
-        "trusted_proxies",
+        *("tasks", "trusted_proxies"),
     }
     for name in ("factory_class", "MAX_QUEUE", ""):
         with pytest.raises(KeyError):

@@ -7,7 +7,7 @@ from django.contrib.staticfiles.views import serve
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
-from dwebsocket import require_websocket
+from dwebsocket import require_websocket, tasks
 
 from . import group_views, handlers, limit_views, login_views, readme_views, views
 
@@ -82,6 +82,8 @@ urlpatterns = [
     path("transaction/", views.transaction_while_waiting),
     path("helper/", views.helper),
     path("typed/", views.typed),
+    path("tasks/", tasks.endpoint),
+    path("all-tasks/", tasks.TaskView.as_view(may_watch=views.may_watch)),
 ]
 
 #: Another URLconf, which a middleware sets on demand.
