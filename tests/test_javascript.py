@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import re
 import signal
 import socket
@@ -18,7 +19,7 @@ import pytest
 from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.support.ui import WebDriverWait
 
-from .servers import ROOT, TIMEOUT, Farm, Server, find_node, free_port
+from .servers import ROOT, TIMEOUT, Farm, Server, find_node, free_port, wait_for
 
 TESTS = sorted((ROOT / "tests" / "javascript").glob("*.test.js"))
 
@@ -326,6 +327,30 @@ def test_a_page_that_becomes_visible_does_not_wait(page: Page) -> None:
     page.run("document.dispatchEvent(new Event('visibilitychange'))")
     page.wait("closes.length === 2")
     page.run("socket.close()")
+
+
+def test_a_page_that_is_left_and_come_back_to(
+    page: Page, driver: Any, server: Server
+) -> None:
+    page.connect("/typed/", minDelay=1e9, maxDelay=1e9)
+    page.wait_for_state("open")
+    page.run("addEventListener('pageshow', (event) => { shown = event.persisted; })")
+    before = count_closed(server)
+    driver.get(server.http + "/page/")
+    # The browser keeps the page, but not its connection.
+    wait_for(lambda: count_closed(server) == before + 1, "the end of the connection")
+    driver.back()
+    assert page.wait("window.shown") is True
+    page.wait_for_state("open")
+    assert page.request("again") == "again"
+    (close,) = page.run("return closes")
+    assert (close["final"], close["why"]) == (False, "The page was left.")
+
+
+def count_closed(server: Server) -> int:
+    """Return how many connections were closed without a code."""
+    stats = json.loads(server.get("/status/")[2])["stats"]
+    return int(stats["closed"].get("1005", 0))
 
 
 @pytest.mark.parametrize("code, is_final", [(1008, True), (3000, True), (4000, False)])

@@ -1,4 +1,4 @@
-"""Tasks that tell how far they are: what is sent, stored, logged, and who may see it."""
+"""Tasks that tell how far they are: what is sent, kept and logged, and who sees it."""
 
 from __future__ import annotations
 

@@ -28,6 +28,8 @@
   /* A connection that ends sooner counts as another failure. */
   const STABLE_AFTER = 5000;
   const PROBE_TIMEOUT = 10000;
+  /* When to connect again after the page was left, should it go on nevertheless. */
+  const AWAY_TIME = 30000;
 
   /* RFC 6455, section 7.4.1, and the registry of codes that it founded. */
   const CODES = {
@@ -327,6 +329,14 @@
         else this.#setState("offline");
       });
       listen(globalThis, "online", () => this.#hurry());
+      // A page that is left may be kept for the way back.  Its connection would stay
+      // open with nobody to read it, or keep it from being kept.
+      listen(globalThis, "pagehide", () => {
+        if (this.#attempt) this.#retreat("The page was left.", { delay: AWAY_TIME });
+      });
+      listen(globalThis, "pageshow", ({ persisted }) => {
+        if (persisted) this.#hurry();
+      });
       listen(globalThis.document, "visibilitychange", () => {
         if (document.visibilityState === "visible" && !this.#attempt) this.#open();
       });
