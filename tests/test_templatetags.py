@@ -47,6 +47,10 @@ def test_script(arguments: str, attributes: str) -> None:
         "dwebsocket.d.ts",
         "dwebsocket.module.js",
         "dwebsocket.module.d.ts",
+        "dwebsocket-task.js",
+        "dwebsocket-task.d.ts",
+        "dwebsocket-task.module.js",
+        "dwebsocket-task.module.d.ts",
     ],
 )
 def test_static_files_are_found(name: str) -> None:

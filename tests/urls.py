@@ -9,7 +9,15 @@ from django.views.decorators.csrf import csrf_exempt
 
 from dwebsocket import require_websocket, tasks
 
-from . import group_views, handlers, limit_views, login_views, readme_views, views
+from . import (
+    group_views,
+    handlers,
+    limit_views,
+    login_views,
+    readme_views,
+    task_views,
+    views,
+)
 
 compressed = require_websocket(compression=True)
 in_context = require_websocket(
@@ -82,6 +90,7 @@ urlpatterns = [
     path("transaction/", views.transaction_while_waiting),
     path("helper/", views.helper),
     path("typed/", views.typed),
+    path("task/", include(task_views)),
     path("tasks/", tasks.endpoint),
     path("all-tasks/", tasks.TaskView.as_view(may_watch=views.may_watch)),
 ]

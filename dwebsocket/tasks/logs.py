@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 __all__ = ["Capture", "TaskHandler", "find_current", "sending"]
@@ -72,20 +72,18 @@ class Capture(TaskHandler):
         super().__init__(task, level)
         self._loggers = [logging.getLogger(name) for name in loggers]
         self._excluded = excluded
-        self._token: Token[tuple[Any, ...]] | None = None
         self._last: logging.LogRecord | None = None
 
     def start(self) -> None:
-        self._token = _current.set((*_current.get(), self._task))
+        _current.set((*_current.get(), self._task))
         for logger in self._loggers:
             logger.addHandler(self)
 
     def stop(self) -> None:
         for logger in self._loggers:
             logger.removeHandler(self)
-        if self._token is not None:
-            _current.reset(self._token)
-            self._token = None
+        # Not by a token: it may end in another context, or before an inner one.
+        _current.set(tuple(one for one in _current.get() if one is not self._task))
         self.close()
 
     def emit(self, record: logging.LogRecord) -> None:
