@@ -93,6 +93,16 @@ if "MAX_CONNECTIONS" in os.environ:
     WEBSOCKET_MAX_CONNECTIONS = int(os.environ["MAX_CONNECTIONS"])
 if "GROUPS" in os.environ:
     WEBSOCKET_GROUPS = json.loads(os.environ["GROUPS"])
+if "CACHE" in os.environ:
+    # Given up as soon as groups are.
+    _TIMEOUTS = {"socket_timeout": 2, "socket_connect_timeout": 2}
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": os.environ["CACHE"],
+            "OPTIONS": _TIMEOUTS,
+        }
+    }
 if "STOCK_RUNSERVER" in os.environ:
     # Behind staticfiles the command isn't ours, which dwebsocket.W003 says.
     INSTALLED_APPS.append(INSTALLED_APPS.pop(0))

@@ -29,7 +29,7 @@ from ..conf import settings
 from .logs import Capture, sending
 from .store import check_name, publish, read_state, write_state
 
-__all__ = ["DONE", "FAILED", "RUNNING", "WAITING", "Task", "TaskError", "describe"]
+__all__ = ["DONE", "FAILED", "WAITING", "Task", "TaskError", "end_elsewhere"]
 
 logger = logging.getLogger("dwebsocket")
 
@@ -124,17 +124,14 @@ class Task:
         """Begin; ``goes_on`` continues what waits for another attempt."""
         if self._state["state"] is not None:
             raise RuntimeError(f"the task {self.name} has been started already")
-        before = self._read() or {"seq": 0}
+        before = self._read()
         with self._lock:
-            # Also where the state of an earlier run is lost, this one is newer.
-            self._seq = max(before["seq"], int(time.time() * 1000))
-            self._run = self._seq + 1
-            self._state.update(state=RUNNING, started=time.time())
-            if goes_on and before.get("state") == WAITING:
-                self._seq, self._run = before["seq"], before["run"]
-                self._state["started"] = before["started"]
-                self._log.extend(before["log"])
-                self._last_number = before["log"][-1]["number"] if self._log else 0
+            if goes_on and before is not None and before["state"] == WAITING:
+                self._adopt(before)
+                self._state.update(current=0, error=None, ended=None)
+            else:
+                self._begin_after(before)
+            self._state["state"] = RUNNING
             self._has_changed = self._is_pending = True
         self._capture.start()
         self._tell()
@@ -147,7 +144,7 @@ class Task:
                 return
             self._state.update(state=state, ended=time.time())
             if error is not None:
-                self._state["error"] = describe(error, is_shown=self._show_error)
+                self._state["error"] = _describe(error, is_shown=self._show_error)
             self._has_changed = True
             self._is_over.set()
         self._wake.set()
@@ -155,6 +152,30 @@ class Task:
             if self._send(wait=True) or pause is None:
                 return
             time.sleep(pause)
+
+    def abandon(self) -> None:
+        """End without telling so: another process does."""
+        self._capture.stop()
+        self._is_over.set()
+        self._wake.set()
+
+    def _begin_after(self, before: dict[str, Any] | None) -> None:
+        self._jump(0 if before is None else before["seq"])
+        self._run = self._seq + 1
+        self._state["started"] = time.time()
+
+    def _adopt(self, before: dict[str, Any]) -> None:
+        self._state.update((key, before[key]) for key in self._state)
+        self._jump(before["seq"])
+        self._run = before["run"]
+        self._log.extend(before["log"])
+        if self._log:
+            self._last_number = self._log[-1]["number"]
+
+    def _jump(self, seq: int) -> None:
+        # After all that was sent, also where the last state is lost, or isn't the last:
+        # nobody sends a message in a microsecond.
+        self._seq = max(seq, int(time.time() * 1_000_000))
 
     # In the block
 
@@ -305,7 +326,22 @@ class Task:
         return found[-1]
 
 
-def describe(error: BaseException, *, is_shown: bool = False) -> dict[str, Any]:
+def end_elsewhere(
+    name: str, state: str, error: BaseException | None, *, show_error: bool = False
+) -> None:
+    """End a task that can't do it itself; nothing if it has done so."""
+    task = Task(name, loggers=(), show_error=show_error)
+    before = task._read()
+    if before is None:
+        task._begin_after(None)
+    elif before["state"] in (DONE, FAILED):
+        return
+    else:
+        task._adopt(before)
+    task.end(state, error)
+
+
+def _describe(error: BaseException, *, is_shown: bool = False) -> dict[str, Any]:
     """Return what those who watch may know of an exception.
 
     That is its class, and the message if it is a TaskError, ``is_shown``, or with

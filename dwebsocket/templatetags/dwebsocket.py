@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from django import template
-from django.template import Context
 from django.forms.utils import flatatt
+from django.template import Context
 from django.templatetags.static import static
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
