@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         WebSocketError,
     )
     from .frames import is_compiled
+    from .request import WebSocketRequest
     from .websocket import WebSocket
 
 __version__ = "1.0.dev0"
@@ -40,6 +41,7 @@ __all__ = [
     "UnsupportedServer",
     "WebSocket",
     "WebSocketError",
+    "WebSocketRequest",
     "accept_websocket",
     "is_compiled",
     "require_websocket",
@@ -48,6 +50,7 @@ __all__ = [
 
 _MODULES = {
     "WebSocket": "websocket",
+    "WebSocketRequest": "request",
     "accept_websocket": "decorators",
     "is_compiled": "frames",
     "require_websocket": "decorators",

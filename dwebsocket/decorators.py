@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, overload
 
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponseBase
@@ -13,15 +13,48 @@ from django.http import HttpRequest, HttpResponseBase
 from .conf import make_settings
 from .upgrade import View, prepare_request, refuse_http, run_view
 
-__all__ = ["accept_websocket", "make_websocket_view", "require_websocket"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-_View = TypeVar("_View", bound=Callable[..., Any])
+__all__ = [
+    "ViewOptions",
+    "accept_websocket",
+    "make_websocket_view",
+    "require_websocket",
+]
+
+_P = ParamSpec("_P")
+_Names = list[str] | tuple[str, ...]
+_Rate = str | Mapping[str, Any]
+
+
+class ViewOptions(TypedDict, total=False):
+    """Types of the options; ``conf`` has what values they may have."""
+
+    allowed_origins: _Names | set[str] | frozenset[str] | Literal["*"] | None
+    close_timeout: float | None
+    compression: bool | Mapping[str, int]
+    handshake_rate_limit: _Rate | list[_Rate] | tuple[_Rate, ...] | None
+    max_message_size: int | None
+    max_queue: int | None
+    ping_interval: float | None
+    ping_timeout: float | None
+    rate_limit: _Rate | list[_Rate] | tuple[_Rate, ...] | None
+    send_buffer_size: int | None
+    slow_consumer: str
+    subprotocols: _Names
 
 
 @overload
-def accept_websocket(view: _View) -> _View: ...
+def accept_websocket(
+    view: Callable[_P, HttpResponseBase | None],
+) -> Callable[_P, HttpResponseBase]: ...
 @overload
-def accept_websocket(**options: Any) -> Callable[[_View], _View]: ...
+def accept_websocket(
+    **options: Unpack[ViewOptions],
+) -> Callable[
+    [Callable[_P, HttpResponseBase | None]], Callable[_P, HttpResponseBase]
+]: ...
 def accept_websocket(view: Any = None, **options: Any) -> Any:
     """Let a view talk WebSocket, and answer plain HTTP requests as well.
 
@@ -35,9 +68,15 @@ def accept_websocket(view: Any = None, **options: Any) -> Any:
 
 
 @overload
-def require_websocket(view: _View) -> _View: ...
+def require_websocket(
+    view: Callable[_P, HttpResponseBase | None],
+) -> Callable[_P, HttpResponseBase]: ...
 @overload
-def require_websocket(**options: Any) -> Callable[[_View], _View]: ...
+def require_websocket(
+    **options: Unpack[ViewOptions],
+) -> Callable[
+    [Callable[_P, HttpResponseBase | None]], Callable[_P, HttpResponseBase]
+]: ...
 def require_websocket(view: Any = None, **options: Any) -> Any:
     """Let a view talk WebSocket only; plain HTTP gets 400.
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple, NoReturn, TypeVar
+from typing import Any, ClassVar, NamedTuple, NoReturn, TypeVar, overload
 
 import gevent
 from django.apps import apps
@@ -94,6 +94,12 @@ class _Entry(NamedTuple):
 _registered: dict[str, _Entry] = {}
 
 
+@overload
+def register(event: _Function) -> _Function: ...
+@overload
+def register(
+    event: str | None = None, *, form: Callable[..., BaseForm] | None = None
+) -> Callable[[_Function], _Function]: ...
 def register(event: Any = None, *, form: Callable[..., BaseForm] | None = None) -> Any:
     """Have a function called with each TypedMessage of a type that ``endpoint`` gets.
 

@@ -1,4 +1,4 @@
-"""What a conversation keeps of its HTTP request, and what it lets go of.
+"""The request of a WebSocket view: its type, and what it keeps of HTTP.
 
 A view holds on to its request for hours, so what is in it counts as often as there
 are connections.  Nothing is lost that a view could still use.
@@ -7,14 +7,17 @@ are connections.  Nothing is lost that a view could still use.
 from __future__ import annotations
 
 import io
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import cache, lru_cache
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from django.http import HttpRequest, QueryDict
 from django.http.request import HttpHeaders
 
-__all__ = ["share", "trim_request"]
+if TYPE_CHECKING:
+    from .websocket import WebSocket
+
+__all__ = ["WebSocketRequest", "share", "trim_request"]
 
 _Value = TypeVar("_Value", bound=Hashable)
 
@@ -36,6 +39,19 @@ _HTTP_ONLY = frozenset(
 
 #: Strings up to this long are shared with other requests.
 _MAX_SHARED = 200
+
+
+class WebSocketRequest(HttpRequest):
+    """Annotates the request of a view: ``def echo(request: WebSocketRequest)``.
+
+    That is an HttpRequest with what the decorators and the middleware have set; no
+    request is an instance of it.
+    """
+
+    #: None at run time when ``is_websocket()`` is false.
+    websocket: WebSocket
+
+    is_websocket: Callable[[], bool]
 
 
 class _NoBody(io.BytesIO):

@@ -18,7 +18,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.handlers.exception import convert_exception_to_response
 from django.core.signals import got_request_exception
@@ -32,6 +32,11 @@ from .inprocess import InProcess, TimedOut, ViewScope, environment
 from .peer import Peer
 from .protocol import Message
 from .switching import SwitchingProtocols
+
+if TYPE_CHECKING:
+    from django.test import SimpleTestCase as _TestCase
+else:
+    _TestCase = object
 
 __all__ = [
     "TIMEOUT",
@@ -117,7 +122,7 @@ class WebSocketClient(Client):
 Client.websocket_connect = WebSocketClient.websocket_connect  # type: ignore[attr-defined]
 
 
-class WebSocketTestMixin:
+class WebSocketTestMixin(_TestCase):
     """For a TestCase: ``self.client`` is a WebSocketClient."""
 
     client_class = WebSocketClient

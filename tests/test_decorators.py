@@ -14,7 +14,8 @@ from django.test import RequestFactory
 from django.utils.decorators import method_decorator
 from django.views import View
 
-from dwebsocket.decorators import accept_websocket, require_websocket
+from dwebsocket.conf import VIEW_OPTIONS
+from dwebsocket.decorators import ViewOptions, accept_websocket, require_websocket
 
 both_decorators = pytest.mark.parametrize(
     "decorator", [accept_websocket, require_websocket]
@@ -32,6 +33,10 @@ def request_() -> HttpRequest:
     request = RequestFactory().get("/")
     request.user = AnonymousUser()
     return request
+
+
+def test_every_option_has_a_type() -> None:
+    assert ViewOptions.__annotations__.keys() == VIEW_OPTIONS
 
 
 def test_accept_websocket_passes_plain_http_on(request_: HttpRequest) -> None:
