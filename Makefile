@@ -3,6 +3,9 @@
 #              WEBSOCKET_*=)
 # make demo-redis  four workers with groups in Redis (PORT=, WORKERS=, REDIS_URL=)
 # make test    lint, types and all tests
+# make matrix  all tests on each Python with each Django, by tox
+# make dist    sdist and wheels in dist/, compiled and pure
+# make test-dist  all tests of what "make dist" makes, installed elsewhere
 # make format  what lint asks for
 # make fuzz    look for faults (TARGET=protocol, frames, handshake or deflate, SECONDS=)
 
@@ -18,7 +21,7 @@ SOURCES = benchmarks dwebsocket example_project setup.py tests
 HOT_PATH = frames protocol transport websocket compiled
 RUFF = --target-version py310 --line-length 88 --exclude tests/readme_views.py
 
-.PHONY: demo serve demo-redis test lint format fuzz packages clean
+.PHONY: demo serve demo-redis test matrix dist test-dist lint format fuzz packages clean
 
 demo: $(VENV)/.example
 	cd example_project && $(abspath $(BIN))/python manage.py migrate --verbosity 0
@@ -39,6 +42,26 @@ demo-redis: $(VENV)/.example
 test: packages lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 	DWEBSOCKET_PURE=1 $(BIN)/python -m pytest -q $(HOT_PATH:%=tests/test_%.py)
+
+matrix: packages $(VENV)/.test
+	$(BIN)/tox run --skip-missing-interpreters false
+
+# The wheels are built of what is in the sdist: one compiled, for this Python and
+# platform, one for all.
+dist: $(VENV)/.test
+	rm -rf dist
+	$(BIN)/python -m build
+	DWEBSOCKET_PURE=1 $(BIN)/python -m pip wheel --disable-pip-version-check \
+		--no-deps --wheel-dir dist dist/*.tar.gz
+	$(BIN)/twine check --strict dist/*
+
+# Tests and tox.ini are those of the sdist; the environments are made anew.
+test-dist: packages dist
+	set -e; directory=$$(mktemp -d); trap 'rm -rf "$$directory"' EXIT; \
+	tar -xf dist/*.tar.gz -C "$$directory" --strip-components=1; \
+	set -- -n 2 --dist loadfile $(PYTEST); \
+	$(BIN)/tox run --root "$$directory" -e py --installpkg dist/*-cp*.whl -- "$$@"; \
+	$(BIN)/tox run --root "$$directory" -e pure --installpkg dist/*-none-*.whl -- "$$@"
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check $(RUFF) --select E,F,W,I,UP,B $(SOURCES)

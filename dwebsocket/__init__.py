@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .request import WebSocketRequest
     from .websocket import WebSocket
 
-__version__ = "1.0.dev0"
+__version__ = "1.0"
 
 __all__ = [
     "ConnectionClosed",

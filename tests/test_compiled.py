@@ -14,6 +14,8 @@ import pytest
 
 import dwebsocket
 
+from .servers import ROOT
+
 PACKAGE = Path(dwebsocket.__file__).parent
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.pxd"))
 IS_PURE = bool(os.environ.get("DWEBSOCKET_PURE"))
@@ -48,10 +50,10 @@ def test_building_needs_no_compiler(
     tmp_path: Path, environment: dict[str, str], is_built: bool
 ) -> None:
     # One module is enough, and quicker.
-    for name in ("setup.py", "setup.cfg", "README.rst", "dwebsocket/__init__.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(PACKAGE.parent / name, tmp_path / name)
-    for name in ("registry.py", "registry.pxd"):
+    for name in ("setup.py", "setup.cfg", "README.rst"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "dwebsocket").mkdir()
+    for name in ("__init__.py", "registry.py", "registry.pxd"):
         shutil.copy(PACKAGE / name, tmp_path / "dwebsocket" / name)
     variables = {k: v for k, v in os.environ.items() if k != "DWEBSOCKET_PURE"}
     subprocess.run(

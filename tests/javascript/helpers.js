@@ -12,7 +12,9 @@ globalThis.WebSocket = WebSocket;
 const reported = [];
 globalThis.reportError = (error) => reported.push(error);
 
-const CLIENT = require.resolve("../../dwebsocket/static/dwebsocket/dwebsocket.js");
+const CLIENT =
+  process.env.CLIENT ??
+  require.resolve("../../dwebsocket/static/dwebsocket/dwebsocket.js");
 require(CLIENT);
 const dwebsocket = globalThis.dwebsocket;
 
