@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import copy_context
 from typing import Any
 
-from django.core.signals import got_request_exception
 from django.http import HttpRequest
 from gevent import GreenletExit, get_hub, getcurrent, kill
 from gevent.event import Event
@@ -21,9 +20,11 @@ from gevent.hub import Waiter
 from greenlet import greenlet
 
 from . import databases, groups, handshake
+from .address import find_client_address
 from .context import Setter, call_setters, find_setters
 from .deflate import Deflate
 from .exceptions import ConnectionClosed, WebSocketError
+from .failures import find_close_code, report
 from .frames import CloseCode
 from .limits import Limits
 from .logins import find_login
@@ -39,8 +40,6 @@ __all__ = [
     "ACCEPTED",
     "Conversation",
     "ViewGreenlet",
-    "find_close_code",
-    "report",
 ]
 
 logger = logging.getLogger("dwebsocket")
@@ -219,8 +218,7 @@ class Conversation:
             self._decide(ACCEPTED)
             transport = self._wait_until_open()
             self._websocket._transport = transport
-            if login is not None:
-                groups.add_user(self._websocket, login)
+            groups.add_websocket(self._websocket, login)
             websocket_opened.send(
                 sender=WebSocket, request=self._request, websocket=self._websocket
             )
@@ -279,7 +277,7 @@ class Conversation:
         if isinstance(exc, ConnectionClosed):
             logger.debug("the view ended: %s", _on_one_line(str(exc)))
         elif isinstance(exc, Exception):
-            path, _ = self._find_client()
+            path, _ = self.find_client()
             place = f"the WebSocket view of {_on_one_line(path)}"
             report(place, self._request)
         elif not isinstance(exc, GreenletExit):
@@ -352,7 +350,7 @@ class Conversation:
     def _log_end(self, code: int, duration: float) -> None:
         transport = self._transport
         assert transport is not None
-        path, user = self._find_client()
+        path, user = self.find_client()
         logger.info(
             "%s closed by %s with %d after %.1f s, user %s, "
             "in %d messages %d bytes, out %d messages %d bytes",
@@ -367,31 +365,31 @@ class Conversation:
             transport.bytes_out,
         )
 
-    def _find_client(self) -> tuple[str, Any]:
-        """Return the path and the user's primary key, None if it isn't known."""
-        # Not request.user, which might ask the database.
-        user = getattr(self._request, "_cached_user", None)
-        return self._request.path, None if user is None else user.pk
-
     def _leave(self) -> None:
         self._scope.leave()
         if self._ended is not None:
             self._ended.set()
 
+    # For the log line, and who lists connections
 
-def report(place: str, request: HttpRequest | None) -> None:
-    """Log the exception that is being handled, and tell Django's signal of it."""
-    logger.exception("Internal error in %s", place, extra={"request": request})
-    got_request_exception.send(sender=None, request=request)
+    @property
+    def websocket(self) -> WebSocket:
+        return self._websocket
 
+    @property
+    def started_at(self) -> float:
+        """When the connection was opened, by ``time.monotonic()``."""
+        return self._started_at
 
-def find_close_code(exc: BaseException) -> CloseCode:
-    """Return the code to close with when a view ends by an exception."""
-    if isinstance(exc, ConnectionClosed):
-        return CloseCode.NORMAL_CLOSURE
-    if isinstance(exc, GreenletExit):
-        return CloseCode.GOING_AWAY
-    return CloseCode.INTERNAL_ERROR
+    def find_client(self) -> tuple[str, Any]:
+        """Return the path and the user's primary key, None if it isn't known."""
+        # Not request.user, which might ask the database.
+        user = getattr(self._request, "_cached_user", None)
+        return self._request.path, None if user is None else user.pk
+
+    def find_address(self) -> str:
+        """Return the client's address; "" if it isn't known."""
+        return find_client_address(self._request)
 
 
 def _on_one_line(text: str) -> str:

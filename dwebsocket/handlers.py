@@ -16,7 +16,8 @@ from greenlet import greenlet
 
 from . import databases
 from .context import Setter, call_setters, find_setters
-from .conversation import Conversation, ViewGreenlet, find_close_code
+from .conversation import Conversation, ViewGreenlet
+from .failures import find_close_code
 from .frames import CloseCode
 from .protocol import Message
 from .request import share
@@ -39,7 +40,7 @@ class Handler(Protocol):
 class HandlerConversation(Conversation):
     """A conversation whose view is the ``connect`` of ``handler``."""
 
-    __slots__ = ("_client", "_handler", "_setters")
+    __slots__ = ("_address", "_client", "_handler", "_setters")
 
     def __init__(
         self, handler: Handler, request: HttpRequest, websocket: WebSocket, *args: Any
@@ -47,6 +48,8 @@ class HandlerConversation(Conversation):
         super().__init__(request, websocket, *args)
         self._handler = handler
         self._client: tuple[str, Any] | None = None
+        # None where the socket tells it.
+        self._address: str | None = super().find_address()
         self._setters: tuple[Setter, ...] = ()
 
     # In the greenlet of connect()
@@ -58,8 +61,10 @@ class HandlerConversation(Conversation):
             return
         # With the language and the like that connect() may have set.
         self._setters = share(find_setters(copy_context()))
+        if self._address == transport.peer_address:
+            self._address = None
         if not self._handler.keep_request:
-            self._client = share(self._find_client())
+            self._client = share(self.find_client())
             self._handler.forget_request()
             self._request = None
         if code is not None:
@@ -110,8 +115,14 @@ class HandlerConversation(Conversation):
         finally:
             super()._end_view(None)
 
-    def _find_client(self) -> tuple[str, Any]:
-        return self._client or super()._find_client()
+    def find_client(self) -> tuple[str, Any]:
+        return self._client or super().find_client()
+
+    def find_address(self) -> str:
+        if self._address is not None:
+            return self._address
+        assert self._transport is not None
+        return self._transport.peer_address
 
 
 class Pool:

@@ -24,8 +24,8 @@ from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import classonlymethod
 
-from .conversation import report
 from .exceptions import ConnectionClosed
+from .failures import report
 from .protocol import Message
 from .signals import typed_message_handled, typed_message_received
 from .views import WebSocketView

@@ -78,7 +78,8 @@ class Heartbeat:
 
     def __iter__(self) -> Iterator[Any]:
         for connections in self._slices:
-            yield from connections
+            # They may come and go meanwhile.
+            yield from list(connections)
 
     def __len__(self) -> int:
         return sum(map(len, self._slices))
@@ -197,7 +198,7 @@ class Registry(Scope):
         self._ended: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Any]:
-        for heartbeat in self._heartbeats.values():
+        for heartbeat in list(self._heartbeats.values()):
             yield from heartbeat
 
     def heartbeat(self, interval: float | None, timeout: float | None) -> Heartbeat:

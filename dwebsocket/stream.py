@@ -122,6 +122,21 @@ class Stream(Inbox):
         """Seconds since something was received, as exact as heartbeats are."""
         return self._heartbeat.clock - self.heard_at
 
+    @property
+    def owner(self) -> Any:
+        """The conversation, whose method ``on_end`` is; None when it is over."""
+        return getattr(self._on_end, "__self__", None)
+
+    @property
+    def peer_address(self) -> str:
+        """IP address of the other end of the socket; "" if there is none."""
+        try:
+            name = self._sock.getpeername()
+        except (AttributeError, OSError):
+            return ""  # the connection is over
+        # IPv4 clients of a socket that is open for both.
+        return name[0].removeprefix("::ffff:") if isinstance(name, tuple) else ""
+
     def close(self, code: int | None = 1000, reason: str = "") -> None:
         """Start the closing handshake, behind all that is queued.
 

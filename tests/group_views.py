@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from django.db import transaction
@@ -121,10 +121,17 @@ def _call(
     owner: Any, name: str, arguments: list[Any], options: dict[str, Any]
 ) -> dict[str, Any]:
     try:
-        return {"result": getattr(owner, name)(*arguments, **options)}
+        result = getattr(owner, name)(*arguments, **options)
+        return {"result": _show(result) if name == "connections" else result}
     except (GroupError, TypeError, ValueError) as exc:
         name = "ValueError" if isinstance(exc, ValueError) else type(exc).__name__
         return {"error": name, "text": str(exc)}
+
+
+def _show(found: groups.Connections) -> dict[str, Any]:
+    # JsonResponse would round the times.
+    rows = [{**c._asdict(), "opened_at": c.opened_at.isoformat()} for c in found]
+    return {"rows": rows, "total": found.total, "missing": found.missing}
 
 
 def _load(text: str | bytes) -> Any:
@@ -139,6 +146,9 @@ def _revive(value: dict[str, Any]) -> Any:
         return bytes.fromhex(value["$bytes"]) * value.get("times", 1)
     if "$date" in value:
         return date.fromisoformat(value["$date"])
+    if "opened_at" in value:
+        opened_at = datetime.fromisoformat(value["opened_at"])
+        return groups.Connection(**{**value, "opened_at": opened_at})
     return value
 
 

@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -284,6 +285,112 @@ def test_close_user_and_one(site: Site, members: Members, group: str) -> None:
     site.call("close_websocket", second.id, None)
     assert second.wait_until_closed() == 1005
     assert receive_all(others, site, group) == [[]] * len(others)
+
+
+# All connections
+
+
+def test_broadcast(site: Site, members: Members, group: str) -> None:
+    ours = members.open_in_each() + members.open_in_each(group)
+    first, *others = ours
+    site.call("broadcast", "to all")
+    site.call("broadcast", {"$bytes": "00ff"}, exclude=first.id)
+    site.call("broadcast", ENDED)
+    assert first.receive_all() == ["to all"]
+    assert [member.receive_all() for member in others] == [["to all", b"\0\xff"]] * (
+        len(others)
+    )
+    assert site.find_error("broadcast", None) == "TypeError"
+
+
+def find_connections(site: Site, **options: Any) -> list[dict[str, Any]]:
+    """Return those whose pages are for members; all processes have answered."""
+    answer = site.call("connections", path="/groups/member/", **options)
+    assert answer["missing"] == 0
+    rows: list[dict[str, Any]] = answer["rows"]
+    return rows
+
+
+def wait_until_alone(site: Site) -> None:
+    wait_for(lambda: not find_connections(site), "the connections of other tests")
+
+
+def test_connections(site: Site, members: Members, group: str) -> None:
+    wait_until_alone(site)
+    before = datetime.now(timezone.utc)
+    ours = members.open_in_each(group, headers=log_in("ann"))
+    ours[0].call("join", f"another {group}")
+    others = members.open_in_each()
+    after = datetime.now(timezone.utc)
+    found = find_connections(site)
+    assert [row["id"] for row in found] == [m.id for m in (*ours, *others)]
+    key = str(find_user("ann"))
+    times = [datetime.fromisoformat(row["opened_at"]) for row in found]
+    assert [before, *times, after] == sorted([before, *times, after])
+    for row, member in zip(found, (*ours, *others), strict=True):
+        assert row["user"] == (key if member in ours else None)
+        assert row["path"] == "/groups/member/"
+        assert row["address"] == "127.0.0.1"
+        assert row["subprotocol"] is None
+        assert row["groups"] == ([group] if member in ours[1:] else row["groups"])
+        asked = 1 if member is ours[0] else 0
+        assert (row["messages_in"], row["messages_out"]) == (asked, 1 + asked)
+        assert row["bytes_out"] > row["messages_out"]
+        assert (row["bytes_in"] > 0, row["outbox_size"]) == (bool(asked), 0)
+        assert row["silence"] >= 0
+    assert found[0]["groups"] == [f"another {group}", group]
+    # The same from all processes.
+    for member in members.open_in_each():
+        rows = member.call("connections", path="/groups/member/")["result"]["rows"]
+        assert [row["id"] for row in rows[: len(found)]] == [r["id"] for r in found]
+
+
+def test_which_connections(site: Site, members: Members, group: str) -> None:
+    wait_until_alone(site)
+    ann = members.open_in_each(group, headers=log_in("ann"))
+    others = members.open_in_each()
+    key = find_user("ann")
+    for options, wanted in (
+        ({"user": key}, ann),
+        ({"user": str(key), "group": group}, ann),
+        ({"user": key, "group": "nobody's"}, []),
+        ({"user": 0}, []),
+        ({"group": group}, ann),
+        ({"address": "127.0.0.1"}, ann + others),
+        ({"address": "127.0.0.0/8"}, ann + others),
+        ({"address": "::/0"}, []),
+        ({"limit": 0}, []),
+    ):
+        found = find_connections(site, **options)
+        assert [row["id"] for row in found] == [m.id for m in wanted], options
+    assert site.call("connections", path="/groups/members/")["rows"] == []
+    assert site.call("connections", limit=0)["total"] >= len(ann + others)
+    for options in ({"limit": 1001}, {"limit": -1}, {"address": "localhost"}):
+        assert site.find_error("connections", **options) == "ValueError"
+    gone = ann.pop(0)
+    site.call("close_websocket", gone.id, 4003, "go")
+    assert gone.wait_until_closed() == 4003
+    wait_for(
+        lambda: (
+            [row["id"] for row in find_connections(site, user=key)]
+            == [member.id for member in ann]
+        ),
+        "the connection to go",
+    )
+
+
+def test_pages_of_connections(site: Site, members: Members, group: str) -> None:
+    wait_until_alone(site)
+    ours = [*members.open_in_each(group), *members.open_in_each(group)]
+    found: list[dict[str, Any]] = []
+    while True:
+        options = {"after": found[-1]} if found else {}
+        page = site.call("connections", group=group, limit=2, **options)
+        assert page["total"] == len(ours)
+        if not page["rows"]:
+            break
+        found += page["rows"]
+    assert [row["id"] for row in found] == [member.id for member in ours]
 
 
 # Membership

@@ -34,7 +34,7 @@ _HUB |= {"inbox", "stream", "transport"}
 _GEVENT = {*_HUB, "websocket", "gateway", "handshake", "peer"}
 _DJANGO = {"conf", "context", "databases", "request", "signals"}
 _GROUPS = {f"groups.{name}" for name in ("backends", "base", "envelope")}
-_GROUPS |= {"groups.identity", "groups.local"}
+_GROUPS |= {"groups.connections", "groups.identity", "groups.local"}
 
 #: What each module may import of the package; others may import anything.
 MAY_IMPORT = {
@@ -71,16 +71,20 @@ MAY_IMPORT = {
     "login_signals": {*_GROUPS, "logins", "rechecks", "signals"},
     "authentication": {"handshake", "login_signals", "registry"},
     "groups": {*_GROUPS, "backlog", "exceptions", "frames"},
-    "conversation": {*_GEVENT, *_DJANGO, "groups", "logins", "ratelimit"},
+    "failures": {"exceptions", "frames"},
+    "conversation": {
+        *(*_GEVENT, *_DJANGO, "address", "failures", "groups", "logins"),
+        "ratelimit",
+    },
     "switching": {"conversation", "gateway", "handshake"},
     "upgrade": {
         *(*_GEVENT, *_DJANGO, "address", "conversation", "logins", "ratelimit"),
         "switching",
     },
-    "handlers": {*_GEVENT, *_DJANGO, "conversation"},
+    "handlers": {*_GEVENT, *_DJANGO, "conversation", "failures"},
     "decorators": {"conf", "upgrade"},
     "views": {"conf", "decorators", "handlers", "protocol", "upgrade", "websocket"},
-    "messages": {*_GEVENT, "conversation", "signals", "views"},
+    "messages": {*_GEVENT, "failures", "signals", "views"},
     "tasks": {"tasks.logs", "tasks.store", "tasks.task", "tasks.views"},
     "tasks.logs": set(),
     "tasks.store": {"conf", "groups"},

@@ -9,13 +9,17 @@ import math
 import random
 import socket
 from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
 import pytest
+from django.http import HttpRequest
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Close
 
+from dwebsocket import groups, require_websocket, testing
 from dwebsocket.backlog import (
     COALESCE,
     DISCONNECT,
@@ -187,6 +191,29 @@ def test_coalesce_drops_the_oldest_of_many_keys(connect: Connect) -> None:
     received = connection.peer.receive_many(1000 - dropped())
     assert received[-20:] == messages[-20:]
     assert coalesced() == 0
+
+
+@require_websocket(slow_consumer=COALESCE)
+def listen(request: HttpRequest) -> None:
+    for _ in request.websocket:
+        pass
+
+
+@pytest.mark.parametrize("how", ["send_to", "send_to_user", "broadcast"])
+def test_coalesce_outside_of_groups(how: str) -> None:
+    user = SimpleNamespace(pk=7, is_authenticated=True, is_active=True)
+    with testing.connect(listen, user=user) as websocket:
+        ids = groups.connections()[0].id
+        receivers = {"send_to": [ids], "send_to_user": [7], "broadcast": []}[how]
+        send = partial(getattr(groups, how), *receivers)
+        # Nobody reads before the test waits.
+        send("x" * MIB)
+        for number in range(3):
+            for key in ("a", "b", None):
+                send(f"{key} {number}", key=key)
+        assert websocket.wait() == "x" * MIB
+        assert [websocket.wait() for _ in range(3)] == ["a 2", "b 2", "None 2"]
+        websocket.assert_no_message()
 
 
 def test_only_messages_of_such_groups_are_dropped(connect: Connect) -> None:

@@ -6,8 +6,8 @@
     groups.send("dams", "New dam")      # in any view, signal receiver, task, shell
 
 All is synchronous, and works in and outside of a worker, with and without monkey
-patching.  ``using`` is the alias of a backend in WEBSOCKET_GROUPS; users and single
-websockets are those of "default".
+patching.  ``using`` is the alias of a backend in WEBSOCKET_GROUPS; users, single
+websockets and all connections are those of "default".
 Delivery is at most once, in each sender's order; ``docs/contract.rst`` is exact.
 
 Errors: TypeError and ValueError for what isn't a name or a message, GroupError when the
@@ -17,6 +17,7 @@ backend's engine doesn't answer in time.
 from __future__ import annotations
 
 import json
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -26,7 +27,8 @@ from ..backlog import COALESCE, SLOW_CONSUMER_POLICIES
 from ..exceptions import ConnectionClosed
 from ..frames import Buffer
 from .backends import get_backend
-from .base import GROUP, PROCESS, USER, Member
+from .base import EVERYONE, GROUP, PROCESS, USER, Member
+from .connections import MAX_LIMIT, Connection, Connections, Query, merge
 from .envelope import Envelope, make_close, make_message
 from .identity import make_id, split_id
 from .local import Membership
@@ -36,10 +38,14 @@ if TYPE_CHECKING:
     from ..websocket import WebSocket
 
 __all__ = [
+    "Connection",
+    "Connections",
     "Member",
+    "broadcast",
     "close",
     "close_user",
     "close_websocket",
+    "connections",
     "count",
     "join",
     "leave",
@@ -155,17 +161,33 @@ def send_json(name: str, value: Any, **options: Any) -> None:
     send(name, _to_json(value), **options)
 
 
+def broadcast(
+    message: str | Buffer,
+    *,
+    on_commit: bool | str = False,
+    exclude: WebSocket | str | None = None,
+    key: str | None = None,
+) -> None:
+    """Send a message to all connections, in groups or not; options as of ``send``.
+
+    What happens at those that are slow is their own WEBSOCKET_SLOW_CONSUMER.
+    """
+    envelope = make_message(message, exclude=_find_id(exclude), key=key)
+    _publish(EVERYONE, envelope, DEFAULT, on_commit)
+
+
 def send_to(
     websocket_id: str,
     message: str | Buffer,
     *,
     on_commit: bool | str = False,
+    key: str | None = None,
 ) -> None:
     """Send a message to one websocket, by its ``id``, wherever it is connected.
 
-    Nothing happens when it has gone.
+    Nothing happens when it has gone.  ``key`` is as of ``send``.
     """
-    envelope = make_message(message, target=websocket_id)
+    envelope = make_message(message, target=websocket_id, key=key)
     _publish(_process(websocket_id), envelope, DEFAULT, on_commit)
 
 
@@ -175,10 +197,49 @@ def send_to_user(
     *,
     on_commit: bool | str = False,
     exclude: WebSocket | str | None = None,
+    key: str | None = None,
 ) -> None:
-    """Send a message to every connection of a user, or of a user's primary key."""
-    envelope = make_message(message, exclude=_find_id(exclude))
+    """Send a message to every connection of a user, or of a user's primary key.
+
+    ``exclude`` and ``key`` are as of ``send``.
+    """
+    envelope = make_message(message, exclude=_find_id(exclude), key=key)
     _publish(_user(user), envelope, DEFAULT, on_commit)
+
+
+# Listing
+
+
+def connections(
+    *,
+    user: Any = None,
+    path: str = "",
+    address: str | None = None,
+    group: str | None = None,
+    after: Connection | None = None,
+    limit: int = 100,
+) -> Connections:
+    """Return the open connections of all processes, ``limit`` (1000) at most.
+
+    Those of a ``user``, or of a user's primary key; those whose path begins with
+    ``path``; those from an ``address`` or network; the members of a ``group``.
+    ``after`` is the last connection of the page before.  Each process looks at all that
+    it has, in slices, and is waited for as long as the engine's timeout says.
+    """
+    if not 0 <= limit <= MAX_LIMIT:
+        raise ValueError(f"limit is a number from 0 to {MAX_LIMIT}, not {limit!r}")
+    query = Query(
+        user=None if user is None else _user(user)[len(USER) :],
+        path=path,
+        address=None if address is None else str(ip_network(address, strict=False)),
+        group=None if group is None else _group(group)[len(GROUP) :],
+        after=None if after is None else (after.opened_at.timestamp(), after.id),
+        limit=limit,
+    )
+    answers, missing = get_backend(DEFAULT).ask(query.encode())
+    found = merge(answers, limit)
+    found.missing = missing
+    return found
 
 
 # Closing
@@ -222,12 +283,15 @@ def close_websocket(
 # For conversations
 
 
-def add_user(websocket: WebSocket, login: Login) -> None:
-    """Let the connections of a user be found, as long as the login holds."""
+def add_websocket(websocket: WebSocket, login: Login | None) -> None:
+    """Let a new connection be found, by its user as long as the login holds."""
+    backend = get_backend(DEFAULT)
+    backend.note_connection()
+    if login is None:
+        return
     websocket.user_id = login.user_id
     if not websocket.is_closed():
         policy = websocket.transport.slow_consumer
-        backend = get_backend(DEFAULT)
         membership = Membership(backend, websocket, policy, login=login)
         backend.join_user(membership, login.user_id)
 

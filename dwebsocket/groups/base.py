@@ -2,9 +2,6 @@
 
 The memberships of this process are kept here.  A backend carries messages to the
 processes that have subscribed to a channel, and knows who is in a group.
-
-A channel is a group ("g:" and its name), a user ("u:" and the primary key), a process
-("p:" and its id), or what ``rechecks`` has for all logins.
 """
 
 from __future__ import annotations
@@ -14,11 +11,21 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..rechecks import ALL_LOGINS, forget, obey, watch
-from .envelope import CONTROL, Envelope, make_message
+from .connections import answer
+from .envelope import (
+    CONTROL,
+    EVERYONE,
+    GROUP,
+    PROCESS,
+    USER,
+    Envelope,
+    make_message,
+)
 from .identity import find_websocket, get_process_id
 from .local import LocalMembers, Membership
 
 __all__ = [
+    "EVERYONE",
     "GROUP",
     "PROCESS",
     "USER",
@@ -27,9 +34,6 @@ __all__ = [
     "make_announcement",
     "to_member",
 ]
-
-#: What the names of channels begin with.
-GROUP, USER, PROCESS = "g:", "u:", "p:"
 
 
 class Member(NamedTuple):
@@ -48,8 +52,8 @@ class GroupBackend:
     """Base of all backends; ``options`` are those of WEBSOCKET_GROUPS.
 
     A subclass defines ``publish``, ``members`` and ``count``, and of the other hooks
-    what it needs.  Only these three and ``wait_until_heard`` may wait; GroupError is
-    what they raise when the engine doesn't answer.
+    what it needs.  Only these three, ``ask`` and ``wait_until_heard`` may wait;
+    GroupError is what they raise when the engine doesn't answer.
     """
 
     def __init__(self, alias: str, location: Any, options: Mapping[str, Any]) -> None:
@@ -90,6 +94,18 @@ class GroupBackend:
     def note_leave(self, name: str, membership: Membership) -> None:
         """A websocket of this process has left: let others know."""
 
+    def ask(self, question: bytes) -> tuple[list[bytes], int]:
+        """Have ``answer`` called in each process that has connections.
+
+        Returns the answers, and how many haven't come in time.
+        """
+        return [self.answer(question)], 0
+
+    @property
+    def can_hear(self) -> bool:
+        """Whether ``subscribe`` can work in this process."""
+        return True
+
     def close(self) -> None:
         """The setting has changed: this is used no longer."""
 
@@ -113,12 +129,22 @@ class GroupBackend:
         if channel.startswith(GROUP):
             self.note_leave(channel[len(GROUP) :], membership)
 
+    def note_connection(self) -> None:
+        """Hear what is for all connections, and for single ones, if that can be."""
+        if not self._is_reachable and self.can_hear:
+            self.make_reachable()
+
     def make_reachable(self) -> None:
-        """Hear what is for single websockets of this process."""
+        """Hear what is for connections of this process, groups or no groups."""
         if not self._is_reachable:
             self._is_reachable = True
             self.local.attach()
             self.subscribe(PROCESS + get_process_id())
+            self.subscribe(EVERYONE)
+
+    def answer(self, question: bytes) -> bytes:
+        """Return the answer of this process; others run meanwhile."""
+        return answer(self.local, question)
 
     def join_user(self, membership: Membership, user_id: str) -> None:
         """Hear what is for a user, and what is about all."""
@@ -140,10 +166,12 @@ class GroupBackend:
                 only = Membership(self, websocket, websocket.transport.slow_consumer)
                 self.local.deliver(channel, envelope, only=only)
             return
-        excluded = None
+        excluded: Any = None
         if envelope.exclude is not None:
             websocket = find_websocket(envelope.exclude)
-            if websocket is not None:
+            if websocket is not None and channel == EVERYONE:
+                excluded = websocket.transport
+            elif websocket is not None:
                 excluded = websocket.memberships.get((self.alias, channel))
         self.local.deliver(channel, envelope, excluded=excluded)
 

@@ -1,4 +1,8 @@
-"""What travels to the members of a group, and its form outside of the process."""
+"""What travels to the members of a group, and its form outside of the process.
+
+It goes to a channel: a group ("g:" and its name), a user ("u:" and the primary key), a
+process ("p:" and its id), all connections, or what ``rechecks`` has for all logins.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,25 @@ from typing import NamedTuple
 from ..exceptions import ProtocolError
 from ..frames import CloseCode, Opcode, encode_close, parse_close
 
-__all__ = ["CONTROL", "MAX_SIZE", "Envelope", "make_close", "make_message"]
+__all__ = [
+    "CONTROL",
+    "EVERYONE",
+    "GROUP",
+    "MAX_SIZE",
+    "PROCESS",
+    "USER",
+    "Envelope",
+    "make_close",
+    "make_message",
+]
 
-#: Opcode of what isn't for clients but for the process: see ``rechecks``.
+#: What the names of channels begin with.
+GROUP, USER, PROCESS = "g:", "u:", "p:"
+#: The channel of all processes that have connections.
+EVERYONE = "a:all"
+
+#: Opcode of what isn't for clients but for the process: see ``rechecks`` and
+#: ``connections``.
 CONTROL = 0
 
 #: Bytes of a message.

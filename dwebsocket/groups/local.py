@@ -19,7 +19,8 @@ from gevent.event import Event
 
 from ..encoder import Broadcast
 from ..frames import Opcode
-from .envelope import Envelope
+from ..registry import registry
+from .envelope import EVERYONE, Envelope
 
 if TYPE_CHECKING:
     from ..logins import Login
@@ -76,7 +77,7 @@ class _Delivery:
 
     __slots__ = ("_members", "_position", "size")
 
-    def __init__(self, members: list[Membership], size: int) -> None:
+    def __init__(self, members: list[Any], size: int) -> None:
         self._members = members
         self._position = 0
         self.size = size
@@ -93,7 +94,7 @@ class _Delivery:
         """Whether all members have been served."""
         return self._position == len(self._members)
 
-    def _serve(self, members: list[Membership]) -> None:
+    def _serve(self, members: list[Any]) -> None:
         raise NotImplementedError
 
 
@@ -102,22 +103,34 @@ class _MessageDelivery(_Delivery):
 
     def __init__(
         self,
-        members: list[Membership],
+        members: list[Any],
         channel: str,
         envelope: Envelope,
-        excluded: Membership | None,
+        excluded: Any,
     ) -> None:
         super().__init__(members, len(envelope.payload))
         self._broadcast = Broadcast(envelope.opcode, envelope.payload)
         self._excluded = excluded
         self._key = (channel, envelope.key)
 
-    def _serve(self, members: list[Membership]) -> None:
+    def _serve(self, members: list[Any]) -> None:
         broadcast, excluded, key = self._broadcast, self._excluded, self._key
         for membership in members:
             transport = membership.transport
             if transport is not None and membership is not excluded:
                 transport.post(broadcast, membership.policy, key)
+
+
+class _DeliveryToAll(_MessageDelivery):
+    """To connections, which need no memberships for it."""
+
+    __slots__ = ()
+
+    def _serve(self, members: list[Any]) -> None:
+        broadcast, excluded, key = self._broadcast, self._excluded, self._key
+        for transport in members:
+            if transport is not excluded:
+                transport.post(broadcast, transport.slow_consumer, key)
 
 
 class _CloseDelivery(_Delivery):
@@ -191,9 +204,11 @@ class LocalMembers:
         envelope: Envelope,
         *,
         only: Membership | None = None,
-        excluded: Membership | None = None,
+        excluded: Membership | Transport | None = None,
     ) -> None:
         """Send a message to a channel, or ``only`` to one member; from any thread.
+
+        EVERYONE has connections for members, of which one may be ``excluded``.
 
         Waits while there is more to deliver than this process can, except in the hub;
         never for a receiver.
@@ -207,11 +222,17 @@ class LocalMembers:
             return
         while self._is_full() and getcurrent() is not hub:
             self._wait_for_room()
-        members = list(self.get(channel)) if only is None else [only]
+        members: list[Any]
+        if channel == EVERYONE:
+            members = list(registry)
+        else:
+            members = list(self.get(channel)) if only is None else [only]
         if not members:
             return
         delivery: _Delivery
-        if envelope.opcode == Opcode.CLOSE:
+        if channel == EVERYONE:
+            delivery = _DeliveryToAll(members, channel, envelope, excluded)
+        elif envelope.opcode == Opcode.CLOSE:
             delivery = _CloseDelivery(members, envelope)
         else:
             delivery = _MessageDelivery(members, channel, envelope, excluded)

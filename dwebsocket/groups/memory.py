@@ -34,6 +34,11 @@ class MemoryBackend(GroupBackend):
     def count(self, name: str) -> int:
         return len(self.local.get(GROUP + name))
 
+    def ask(self, question: bytes) -> tuple[list[bytes], int]:
+        if not self._has_warned and registry.workers != 1:
+            self._warn()
+        return super().ask(question)
+
     def note_join(self, name: str, membership: Membership) -> None:
         self._announce("join", name, membership)
 
@@ -50,7 +55,7 @@ class MemoryBackend(GroupBackend):
             reached = "nobody: this process has no WebSocket connections"
         self._has_warned = True
         logger.warning(
-            "A message for a group reached %s. MemoryBackend is for one process; "
+            "What was sent to groups reached %s. MemoryBackend is for one process; "
             "use dwebsocket.groups.redis.RedisBackend in WEBSOCKET_GROUPS.",
             reached,
         )

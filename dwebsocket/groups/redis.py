@@ -24,8 +24,10 @@ OPTIONS:
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import random
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -39,9 +41,9 @@ from gevent.event import Event
 from ..exceptions import GroupError
 from ..registry import registry
 from ..signals import group_gap
-from .base import GROUP, GroupBackend, Member, make_announcement
+from .base import EVERYONE, GROUP, GroupBackend, Member, make_announcement
 from .engines import ERRORS, make_engine
-from .envelope import Envelope
+from .envelope import CONTROL, Envelope
 from .identity import get_process_id
 from .local import Membership
 from .presence import Presence, PresenceStore
@@ -61,6 +63,9 @@ _OPTIONS = {
     "service",
     "timeout",
 }
+
+#: Seconds for which an answer waits in Redis for who has asked.
+_ANSWER_LIFETIME = 60
 
 _Result = TypeVar("_Result")
 
@@ -100,8 +105,32 @@ class RedisBackend(GroupBackend):
     def count(self, name: str) -> int:
         return self._ask(lambda: self._store.count(name))
 
+    def ask(self, question: bytes) -> tuple[list[bytes], int]:
+        key = f"{self._prefix}:answers:{secrets.token_urlsafe(9)}"
+        payload = json.dumps([key, question.decode()]).encode()
+        data = Envelope(CONTROL, payload).encode()
+        deadline = time.monotonic() + self._timeout
+        missing = self._ask(lambda: self._engine.publish(self._name(EVERYONE), data))
+        answers: list[bytes] = []
+        while missing and (left := deadline - time.monotonic()) > 0:
+            # Less than a connection waits for anything.
+            seconds = max(min(left, self._timeout / 2), 0.01)
+            found = self._ask(lambda: self._engine.client.blpop([key], seconds))  # noqa: B023
+            if found is not None:
+                answers.append(found[1])
+                missing -= 1
+        return answers, missing
+
+    @property
+    def can_hear(self) -> bool:
+        return monkey.is_module_patched("socket")
+
     def subscribe(self, channel: str) -> None:
-        self._need_patching()
+        if not self.can_hear:
+            raise GroupError(
+                "RedisBackend can't hear anything where gevent hasn't patched the "
+                "standard library. Use MemoryBackend in tests."
+            )
         name = self._name(channel)
         try:
             if self._engine.is_ready:
@@ -179,7 +208,7 @@ class RedisBackend(GroupBackend):
     def _ask(self, question: Callable[[], _Result]) -> _Result:
         """Ask Redis something, with a limit for all of it where gevent can set one."""
         limit: Any = contextlib.nullcontext()
-        if monkey.is_module_patched("socket"):
+        if self.can_hear:
             error = GroupError(f"Redis didn't answer within {self._timeout} s")
             limit = gevent.Timeout(self._timeout, error)
         try:
@@ -187,13 +216,6 @@ class RedisBackend(GroupBackend):
                 return question()
         except ERRORS as exc:
             raise GroupError(f"Redis: {exc}") from exc
-
-    def _need_patching(self) -> None:
-        if not monkey.is_module_patched("socket"):
-            raise GroupError(
-                "RedisBackend can't hear anything where gevent hasn't patched the "
-                "standard library. Use MemoryBackend in tests."
-            )
 
     # Receiving
 
@@ -248,7 +270,23 @@ class RedisBackend(GroupBackend):
         except ValueError:
             logger.exception("groups: what was published to %r is no message", name)
             return
-        self.receive(name[len(self._prefix) + 1 :].decode(), envelope)
+        channel = name[len(self._prefix) + 1 :].decode()
+        if channel == EVERYONE and envelope.opcode == CONTROL:
+            # Messages go on being delivered.
+            gevent.spawn(self._answer, *json.loads(envelope.payload))
+        else:
+            self.receive(channel, envelope)
+
+    def _answer(self, key: str, question: str) -> None:
+        text = self.answer(question.encode())
+        try:
+            with self._engine.client.pipeline(transaction=False) as pipeline:
+                pipeline.rpush(key, text)
+                # Who has asked may have gone.
+                pipeline.expire(key, _ANSWER_LIFETIME)
+                pipeline.execute()
+        except ERRORS as exc:
+            logger.warning("groups: a question couldn't be answered: %s", exc)
 
     def _on_gap(self, seconds: float) -> None:
         registry.group_gaps += 1
