@@ -83,6 +83,7 @@ class HandlerConversation(Conversation):
         """Handle a message or, if there is none, the end of the connection."""
         transport = self._transport
         assert transport is not None
+        databases.adopt()
         call_setters(self._setters)
         message = transport.receive() if transport.inbox_count else None
         was_open = transport.is_open

@@ -649,6 +649,8 @@ PYTEST = ["pytest", "-p", "no:cacheprovider"]
 PYTEST_DJANGO_TESTS = """
 import pytest
 from django.contrib.auth.models import User
+from dwebsocket.testing import connect
+from dwebsocket.views import WebSocketView
 
 @pytest.mark.parametrize("name", ["ann", "bob", "carl", "dave"])
 def test_database(client, db, name):
@@ -660,6 +662,20 @@ def test_database(client, db, name):
         assert User.objects.filter(username=name).exists()
         assert websocket.wait() == "1"
     assert User.objects.count() == 2
+
+def test_handler(db):
+    class Creator(WebSocketView):
+        def receive(self, message):
+            User.objects.create(username=message)
+
+        def disconnect(self, code):
+            User.objects.create(username=str(code))
+
+    User.objects.create(username="ann")
+    with connect(Creator.as_view()) as websocket:
+        websocket.send("bob")
+        assert User.objects.filter(username="bob").exists()
+    assert User.objects.filter(username="1000").exists()
 
 def test_without_a_database(client):
     with client.websocket_connect("/echo/") as websocket:
@@ -683,5 +699,5 @@ def test_pytest_django(command: list[str], tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert "5 passed" in result.stdout, result.stdout + result.stderr
+    assert "6 passed" in result.stdout, result.stdout + result.stderr
     assert result.returncode == 0
