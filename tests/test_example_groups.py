@@ -156,7 +156,7 @@ def test_noise_monitor_draws_what_is_published(page: Page, server: Server) -> No
     if "runserver" in server.command:
         wait_for(lambda: count_publishers(server) == 1, "its beginning in the log")
         # The server publishes itself, until the last page is closed.
-        page.open("/")
+        page.open("/echo/")
         wait_for(lambda: count_publishers(server) == 0, "the end of it")
         page.back()
         wait_for(lambda: count_publishers(server) == 1, "its beginning in the log")

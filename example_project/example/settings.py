@@ -65,10 +65,13 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "examples",
+    "chat",
+    "routines",
 ]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "example.middleware.restrict_content",
     "whitenoise.middleware.WhiteNoiseMiddleware",  # static files on every server
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

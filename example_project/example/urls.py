@@ -6,8 +6,11 @@ from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
+from .endpoint import SiteEndpoint
+
 urlpatterns = [
     path("", include("examples.urls")),
+    path("ws/", SiteEndpoint.as_view(), name="endpoint"),
     path("login/", LoginView.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),

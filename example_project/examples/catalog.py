@@ -2,7 +2,8 @@
 
 To add an example, write its view in `views` and its entry here. A page that
 needs more than the usual live panel extends `examples/page.html` in a template
-named after the example, such as `examples/lower.html`.
+named after the example, such as `examples/lower.html`.  An example that is larger is
+an app of its own, with a view for its page, such as `chat`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+import chat.forms
+import chat.messages
+import chat.views
+import example.endpoint
+import routines.messages
+import routines.views
 
 from . import models, noise, views
 
@@ -22,22 +30,24 @@ class Example:
     view: Callable[..., Any]
     title: str
     summary: str
+    name: str = ""  # in URLs and templates: that of the view, with hyphens, if empty
+    url_name: str = ""  # of its WebSocket, if that isn't at the URL of its page
     message: str = "Hello, World!"  # what the input holds at first
     has_replies: bool = True  # one reply per message, so show the round trip
     has_binary: bool = False  # offer to send bytes and files
     page: Callable[..., Any] | None = None  # a view for its page, if it has its own
     more_source: tuple[Callable[..., Any], ...] = ()  # shown below the view's
+    scripts: tuple[str, ...] = ()  # static files that are shown as well
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            name = re.sub("_|(?<=[a-z])(?=[A-Z])", "-", self.source.__name__).lower()
+            object.__setattr__(self, "name", name)
 
     @property
     def source(self) -> Any:
         """What the page shows of the view: the function, or the class."""
         return getattr(self.view, "view_class", self.view)
-
-    @property
-    def name(self) -> str:
-        """The name in URLs and templates: that of the view, with hyphens."""
-        name = self.source.__name__
-        return re.sub("_|(?<=[a-z])(?=[A-Z])", "-", name).lower()
 
 
 EXAMPLES = [
@@ -75,6 +85,31 @@ EXAMPLES = [
         views.EchoHandler.as_view(),
         "Echo handler",
         "A class with a method per event: an idle connection needs no greenlet.",
+    ),
+    Example(
+        chat.messages.enter,
+        "Chat",
+        "Rooms, who is in them, what was said: messages with types over one endpoint.",
+        name="chat",
+        url_name="endpoint",
+        has_replies=False,
+        page=chat.views.page,
+        more_source=(
+            chat.messages.say,
+            chat.forms.LineForm,
+            example.endpoint.SiteEndpoint,
+        ),
+    ),
+    Example(
+        routines.messages.set_playback,
+        "Routines",
+        "One page plays, and all others follow in time, however slow their lines are.",
+        name="routines",
+        url_name="endpoint",
+        has_replies=False,
+        page=routines.views.page,
+        more_source=(routines.messages.follow, routines.messages.clock),
+        scripts=("routines/clock.js",),
     ),
     Example(
         views.notifications,

@@ -34,7 +34,7 @@ def announce_dam(instance: Dam, created: bool, **kwargs: Any) -> None:
     if created:
         news = {
             "message": "A new dam has been added",
-            "dam": model_to_dict(instance),
+            "dams": [model_to_dict(instance)],
             "count": Dam.objects.count(),
         }
         groups.send_json("dams", news, on_commit=True)

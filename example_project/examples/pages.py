@@ -8,11 +8,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import cache, partial, wraps
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from django.contrib.auth import get_user_model, login
 from django.contrib.auth.hashers import make_password
+from django.contrib.staticfiles import finders
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.template.loader import select_template
@@ -21,15 +23,18 @@ from django.views.decorators.http import require_POST
 from django.views.decorators.vary import vary_on_headers
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
-from pygments.lexers import PythonLexer
+from pygments.lexers import JavascriptLexer, PythonLexer
 
-from . import views
+from . import cards, views
 from .catalog import EXAMPLES, Example
 
 
 def index(request: HttpRequest) -> HttpResponse:
     """Show every example as a card."""
-    context = {"source": highlight_source(views.echo_once)}
+    context = {
+        "source": highlight_source(views.echo_once),
+        "cards_source": highlight_source(cards.cards),
+    }
     return render(request, "examples/index.html", context)
 
 
@@ -43,7 +48,11 @@ def describe_examples(request: HttpRequest) -> dict[str, Any]:
     if example is None:
         return {"examples": EXAMPLES}
     functions = (example.source, *example.more_source)
-    sources = [(get_file_name(one), highlight_source(one)) for one in functions]
+    sources = [
+        (name, mark_safe("\n\n".join(map(highlight_source, ones))))
+        for name, ones in groupby(functions, get_file_name)
+    ]
+    sources += [(Path(one).name, highlight_script(one)) for one in example.scripts]
     return {"example": example, "examples": EXAMPLES, "sources": sources}
 
 
@@ -56,6 +65,8 @@ def example_page(request: HttpRequest, example: Example) -> HttpResponse:
 def with_page(example: Example) -> Callable[..., Any]:
     """Return the view of `example`, with its page for browsers at the same URL.
 
+    One whose WebSocket is elsewhere is just its page.
+
     Only a browser that is about to show a page asks for text/html by name: its
     WebSockets don't, nor do scripts. These reach the view untouched, as does a
     request with a query string.
@@ -64,6 +75,9 @@ def with_page(example: Example) -> Callable[..., Any]:
     page = vary_on_headers("Accept")(
         example.page or partial(example_page, example=example)
     )
+
+    if example.url_name:
+        return page
 
     @wraps(example.view)
     def page_or_view(request: HttpRequest) -> Any:
@@ -91,6 +105,13 @@ def highlight_source(view: Callable[..., Any]) -> SafeString:
     """Return the source of `view` as HTML, coloured by the style sheet."""
     source = inspect.getsource(view)
     return mark_safe(highlight(source, PythonLexer(), HtmlFormatter(nowrap=True)))
+
+
+@cache
+def highlight_script(name: str) -> SafeString:
+    """Return a static file of JavaScript as HTML, in the same colours."""
+    source = Path(str(finders.find(name))).read_text()
+    return mark_safe(highlight(source, JavascriptLexer(), HtmlFormatter(nowrap=True)))
 
 
 @cache

@@ -9,6 +9,10 @@ from django.contrib.auth import get_user_model
 from django.test import TestCase
 from django.urls import reverse
 
+from dwebsocket.testing import ClientWebSocket
+
+from .models import Dam
+
 
 class EchoTests(TestCase):
     def test_echo(self) -> None:
@@ -76,3 +80,47 @@ class MembersTests(TestCase):
             self.assertEqual(websocket.wait(), "Hello ann")
             websocket.send("hi")
             self.assertEqual(websocket.wait(), "ann said hi")
+
+
+class NotificationsTests(TestCase):
+    def test_a_new_dam_is_announced(self) -> None:
+        with self.client.websocket_connect(reverse("notifications")) as websocket:
+            self.assertEqual(websocket.wait_json(), {"dams": [], "count": 0})
+            with self.captureOnCommitCallbacks(execute=True):
+                Dam.objects.create(name="Itaipú", river="Paraná", height=196)
+                websocket.assert_no_message()
+            news = websocket.wait_json()
+            self.assertEqual([dam["name"] for dam in news["dams"]], ["Itaipú"])
+            self.assertEqual(news["count"], 1)
+
+
+class TopicsTests(TestCase):
+    def test_topics_reach_those_who_have_subscribed(self) -> None:
+        news = {"action": "publish", "topic": "news", "data": 1}
+        with (
+            self.client.websocket_connect(reverse("topics")) as ann,
+            self.client.websocket_connect(reverse("topics")) as bob,
+        ):
+            ann.send_json({"action": "subscribe", "topic": "news"})
+            self.assertEqual(ann.wait_json()["action"], "subscribe")
+            bob.send_json(news)
+            self.assertEqual(ann.wait_json(), news)
+            bob.assert_no_message()
+
+
+class CardsTests(TestCase):
+    def test_cards_tell_how_many_windows_are_open(self) -> None:
+        with self.client.websocket_connect(reverse("cards")) as cards:
+            texts = self.wait_for_cards(cards)
+            self.assertNotIn("echo", texts)
+            self.assertEqual(texts["notifications"], "0 dams")
+            with self.client.websocket_connect(
+                reverse("echo"), headers={"Origin": "http://testserver"}
+            ):
+                self.assertEqual(self.wait_for_cards(cards)["echo"], "1 window")
+
+    def wait_for_cards(self, websocket: ClientWebSocket) -> dict[str, str]:
+        while "cards" not in (news := websocket.wait_json()):
+            pass  # the level of noise
+        texts: dict[str, str] = news["cards"]
+        return texts

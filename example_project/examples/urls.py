@@ -5,10 +5,13 @@ from __future__ import annotations
 from django.conf import settings
 from django.urls import path
 
-from . import pages, views
+from . import cards, pages, views
 from .catalog import EXAMPLES
 
-urlpatterns = [path("", pages.index, name="index")]
+urlpatterns = [
+    path("", pages.index, name="index"),
+    path("cards/", cards.cards, name="cards"),
+]
 
 urlpatterns += [
     path(f"{example.name}/", pages.with_page(example), name=example.name)

@@ -91,7 +91,8 @@ class EchoHandler(WebSocketView):
 @require_websocket
 def notifications(request: HttpRequest) -> None:
     request.websocket.join("dams")
-    request.websocket.send_json({"count": Dam.objects.count()})
+    news = {"dams": list(Dam.objects.values()[:20]), "count": Dam.objects.count()}
+    request.websocket.send_json(news)
     for _ in request.websocket:
         pass  # it only listens, until the page is closed
 

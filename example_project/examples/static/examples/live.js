@@ -1,46 +1,27 @@
 /* The live panel of an example page: one WebSocket, its state and its log.
  *
- * The page says what it wants by data attributes on the panel:
+ * The connection is dwebsocket.js's, which also comes back by itself.  The page says
+ * what it wants by data attributes on the panel:
  *
  *   data-live          this element is a live panel
  *   data-url           the path of the WebSocket
  *   data-autoconnect   connect when the page has loaded
  *   data-round-trip    each message has one reply: show the time it took
  *   data-quiet         what is received isn't written to the log: the page shows it
- *   data-refused       what to say when the connection could not be opened
  *   data-token-url     where to fetch a bearer token to connect with
  *
- * and finds there in return data-state ("connecting", "open", "closing" or
- * "closed") and, after a close, data-close-code.
+ * and finds there in return data-state, as of the socket, and data-close-code, that
+ * of the last close.
  *
- * A page with a script of its own imports `panels` and listens to their events:
- * "message", with the data, and "state".
+ * A page with a script of its own imports `panels`, and listens to their `socket`.
  */
 
 const STATE_LABELS = {
   connecting: "Connecting",
   open: "Open",
-  closing: "Closing",
+  waiting: "Trying again soon",
+  offline: "Offline",
   closed: "Closed",
-};
-
-/* RFC 6455, section 7.4.1, and the registry it founded. */
-const CLOSE_NAMES = {
-  1000: "normal closure",
-  1001: "going away",
-  1002: "protocol error",
-  1003: "unsupported data",
-  1005: "no code given",
-  1006: "connection lost",
-  1007: "invalid payload",
-  1008: "policy violation",
-  1009: "message too big",
-  1010: "extension missing",
-  1011: "server error",
-  1012: "service restart",
-  1013: "try again later",
-  3000: "unauthorized",
-  3003: "forbidden",
 };
 
 const KIND_LABELS = {
@@ -57,24 +38,19 @@ const MAX_PULSES = 6;
 
 const encoder = new TextEncoder();
 
-class LivePanel extends EventTarget {
+class LivePanel {
   constructor(root) {
-    super();
     this.root = root;
     this.log = root.querySelector("[data-log]");
     this.toggle = root.querySelector("[data-toggle]");
     this.stateLabel = root.querySelector("[data-state-label]");
     this.wire = root.querySelector("[data-wire] .wire-line");
-    this.socket = null;
     this.sentTimes = [];
-
-    this.url = new URL(root.dataset.url, location.href);
-    this.url.protocol = this.url.protocol === "https:" ? "wss:" : "ws:";
-    root.querySelector("[data-url-label]").textContent = this.url.href;
+    this.socket = this.makeSocket();
 
     this.toggle.addEventListener("click", () => {
-      if (this.socket) this.disconnect();
-      else this.connect();
+      if (this.socket.state === "closed") this.socket.connect();
+      else this.socket.close();
     });
     this.onSubmit("[data-text-form]", (form) => {
       this.send(form.elements.message.value);
@@ -91,18 +67,13 @@ class LivePanel extends EventTarget {
       if (file) this.send(await file.arrayBuffer());
       event.target.value = "";
     });
-
     // A page that is left may be kept for the way back, its connection open.
-    let wasLeft = false;
-    addEventListener("pagehide", () => {
-      wasLeft = this.socket !== null;
-      if (wasLeft) this.disconnect();
+    addEventListener("pagehide", ({ persisted }) => {
+      this.wasLeft = persisted && this.socket.state !== "closed";
+      if (this.wasLeft) this.socket.close();
     });
-    addEventListener("pageshow", (event) => {
-      if (event.persisted && wasLeft) this.connect();
-    });
-
-    if ("autoconnect" in root.dataset) this.connect();
+    addEventListener("pageshow", () => this.wasLeft && this.socket.connect());
+    this.showState();
   }
 
   onSubmit(selector, action) {
@@ -114,55 +85,31 @@ class LivePanel extends EventTarget {
 
   /* The conversation */
 
-  connect() {
-    if (this.root.dataset.tokenUrl) this.connectWithToken();
-    else this.open([]);
-  }
-
-  async connectWithToken() {
-    this.setState("connecting");
-    try {
-      const response = await fetch(this.root.dataset.tokenUrl);
-      if (!response.ok) throw new Error(await response.text());
-      const { token } = await response.json();
-      this.open(["bearer", `bearer.${encodeBase64Url(token)}`]);
-    } catch (error) {
-      this.setState("closed");
-      this.write("error", `No token: ${error.message}`);
-    }
-  }
-
-  open(protocols) {
-    const socket = new WebSocket(this.url, protocols);
-    let wasOpen = false;
-    socket.binaryType = "arraybuffer";
-    socket.addEventListener("open", () => {
-      wasOpen = true;
-      this.setState("open");
-      this.write("note", "Connected");
-    });
+  makeSocket() {
+    const { url, tokenUrl } = this.root.dataset;
+    let hasToken = !tokenUrl;
+    const protocols = async () => {
+      if (!tokenUrl) return [];
+      const offer = await offerToken(tokenUrl);
+      hasToken = true;
+      return offer;
+    };
+    // Without a token there is no use in trying again.
+    const isFinal = (end) => !hasToken || dwebsocket.isFinal(end);
+    const socket = dwebsocket.connect(url, { protocols, isFinal });
+    if (!("autoconnect" in this.root.dataset)) socket.close();
+    const { href } = new URL(url, location.href);
+    this.root.querySelector("[data-url-label]").textContent = href.replace("http", "ws");
+    socket.addEventListener("state", () => this.showState());
+    socket.addEventListener("open", () => this.write("note", "Connected"));
     socket.addEventListener("message", (event) => this.receive(event.data));
-    socket.addEventListener("close", (event) => {
-      if (socket === this.socket) this.closed(event, wasOpen);
-    });
-    this.socket = socket;
-    this.sentTimes = [];
-    delete this.root.dataset.closeCode;
-    this.setState("connecting");
-  }
-
-  disconnect() {
-    this.socket.close(1000);
-    this.setState("closing");
+    socket.addEventListener("close", (event) => this.closed(event));
+    return socket;
   }
 
   send(data) {
-    if (this.socket?.readyState !== WebSocket.OPEN) {
-      this.write("error", "Not connected: nothing was sent");
-      return;
-    }
     this.sentTimes.push(performance.now());
-    this.socket.send(data);
+    this.socket.sendRaw(data);
     this.write("sent", data);
     this.pulse("sent");
   }
@@ -172,22 +119,13 @@ class LivePanel extends EventTarget {
     const duration = sentTime === undefined ? undefined : performance.now() - sentTime;
     if (!("quiet" in this.root.dataset)) this.write("received", data, duration);
     this.pulse("received");
-    this.dispatchEvent(new MessageEvent("message", { data }));
   }
 
-  closed(event, wasOpen) {
-    this.socket = null;
-    this.root.dataset.closeCode = event.code;
-    this.setState("closed");
-    if (!wasOpen) {
-      const text = this.root.dataset.refused ?? "Could not connect. Browsers do not say why.";
-      this.write("error", text);
-      return;
-    }
-    const name = CLOSE_NAMES[event.code];
-    const details = [name, event.reason && `“${event.reason}”`].filter(Boolean);
-    const kind = [1000, 1001, 1005].includes(event.code) ? "note" : "error";
-    this.write(kind, [`Closed with code ${event.code}`, ...details].join(", "));
+  closed({ code, why, final, delay }) {
+    this.sentTimes = [];
+    this.root.dataset.closeCode = code;
+    const next = final ? "" : ` Trying again in ${(delay / 1000).toFixed(1)} s.`;
+    this.write([1000, 1001, 1012].includes(code) ? "note" : "error", why + next);
   }
 
   async get(url) {
@@ -204,16 +142,16 @@ class LivePanel extends EventTarget {
 
   /* What is shown */
 
-  setState(state) {
+  showState() {
+    const { state } = this.socket;
     this.root.dataset.state = state;
     this.stateLabel.textContent = STATE_LABELS[state];
-    this.toggle.textContent = this.socket ? "Disconnect" : "Connect";
+    this.toggle.textContent = state === "closed" ? "Connect" : "Disconnect";
     const focused = document.activeElement;
     for (const control of this.root.querySelectorAll("[data-needs-open]")) {
       control.disabled = state !== "open";
     }
     if (focused?.disabled) this.toggle.focus();
-    this.dispatchEvent(new Event("state"));
   }
 
   write(kind, data, duration) {
@@ -255,6 +193,14 @@ function makeSpan(className, text) {
   span.className = className;
   span.textContent = text;
   return span;
+}
+
+/* The subprotocols that carry a token. */
+async function offerToken(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(await response.text());
+  const { token } = await response.json();
+  return ["bearer", `bearer.${encodeBase64Url(token)}`];
 }
 
 function encodeBase64Url(text) {

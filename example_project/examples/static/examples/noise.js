@@ -9,7 +9,7 @@ const LIMIT = 85;
 const MAX_PAUSE = 1; // seconds without a level, over which no line is drawn
 const SUMMARY_INTERVAL = 15; // seconds between two texts for screen readers
 
-const [panel] = panels;
+const [{ socket }] = panels;
 const chart = document.getElementById("noise-chart");
 const canvas = chart.getContext("2d");
 const levelLabel = document.getElementById("noise-level");
@@ -24,11 +24,11 @@ let skipped = 0;
 let summaryTime = -Infinity;
 let isDrawing = false;
 
-panel.addEventListener("state", () => {
-  lastNumber = undefined; // what is sent before the next connection isn't skipped
+socket.addEventListener("open", () => {
+  lastNumber = undefined; // what was sent before isn't skipped
 });
 
-panel.addEventListener("message", (event) => {
+socket.addEventListener("message", (event) => {
   const { number, level } = JSON.parse(event.data);
   const time = performance.now() / 1000;
   count += 1;

@@ -4,17 +4,20 @@ import { panels } from "./live.js";
 
 const MAX_NOTICES = 3;
 
-const [panel] = panels;
+const [{ socket }] = panels;
 const notices = document.getElementById("notices");
 const rows = document.getElementById("dams");
 const countLabel = document.getElementById("dam-count");
 
-panel.addEventListener("message", (event) => {
-  const { message, dam, count } = JSON.parse(event.data);
+socket.addEventListener("message", (event) => {
+  const { message, dams, count } = JSON.parse(event.data);
   countLabel.textContent = `, ${count} in all`;
-  if (!dam || rows.querySelector(`[data-dam="${dam.id}"]`)) return;
-  showNotice(message, `${dam.name}, ${dam.river}, ${dam.height} m`);
-  addRow(dam);
+  // After a pause there are some that nobody has said anything of.
+  for (const dam of dams.reverse()) {
+    if (rows.querySelector(`[data-dam="${dam.id}"]`)) continue;
+    if (message) showNotice(message, `${dam.name}, ${dam.river}, ${dam.height} m`);
+    addRow(dam);
+  }
 });
 
 function showNotice(title, text) {

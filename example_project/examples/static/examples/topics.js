@@ -3,6 +3,7 @@
 import { panels } from "./live.js";
 
 const [panel] = panels;
+const { socket } = panel;
 const list = document.getElementById("topics");
 const subscribed = new Set();
 
@@ -14,16 +15,16 @@ document.getElementById("topic-form").addEventListener("submit", (event) => {
   panel.send(JSON.stringify(message));
 });
 
-panel.addEventListener("message", (event) => {
+socket.addEventListener("message", (event) => {
   const { action, topic } = JSON.parse(event.data);
   if (action === "subscribe") subscribed.add(topic);
   if (action === "unsubscribe") subscribed.delete(topic);
   show();
 });
 
-panel.addEventListener("state", () => {
-  subscribed.clear(); // they end with the connection
-  show();
+// Subscriptions end with the connection: the next one has to have them again.
+socket.addEventListener("open", () => {
+  for (const topic of subscribed) panel.send(JSON.stringify({ action: "subscribe", topic }));
 });
 
 function show() {

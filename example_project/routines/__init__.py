@@ -1,0 +1,1 @@
+"""Routines that are played on many pages at the same time."""
