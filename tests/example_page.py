@@ -41,6 +41,8 @@ call_command("migrate", verbosity=0)
 User.objects.create_superuser("admin", password="secret")
 """
 
+_POLL_INTERVAL = 0.05  # seconds
+
 
 class Page:
     """One page of the example project, and what a person does on it."""
@@ -48,6 +50,7 @@ class Page:
     def __init__(self, driver: webdriver.Chrome, server: Server) -> None:
         self._driver = driver
         self._server = server
+        self._wait_until = WebDriverWait(driver, TIMEOUT, _POLL_INTERVAL).until
 
     def open(self, path: str) -> Page:
         self._driver.get(self._server.http + path)
@@ -66,7 +69,7 @@ class Page:
             elements = driver.find_elements(By.CSS_SELECTOR, selector)
             return next((found for found in elements if text in found.text), None)
 
-        return WebDriverWait(self._driver, TIMEOUT).until(find, (selector, text))
+        return self._wait_until(find, (selector, text))
 
     def wait_for_number(self, selector: str, least: float) -> None:
         """Wait for an element that holds a number, at least this."""
@@ -75,7 +78,7 @@ class Page:
             found = re.match(r"[0-9.]+", self.find(selector).text)
             return found is not None and float(found[0]) >= least
 
-        WebDriverWait(self._driver, TIMEOUT).until(is_there, (selector, least))
+        self._wait_until(is_there, (selector, least))
 
     def run(self, script: str) -> Any:
         return self._driver.execute_script(script)

@@ -49,9 +49,9 @@ def describe_all() -> dict[str, str]:
     texts = {name: count(number, "window") for name, number in open_windows.items()}
     people = {member.data["person"] for member in groups.members("chat")}
     texts["chat"] = count(len(people), "person", "people")
-    is_playing = Playback.objects.filter(is_playing=True).exists()
+    is_going_on = any(playback.is_going_on() for playback in Playback.objects.all())
     followers = count(groups.count("routine.break"), "window")
-    texts["routines"] = f"{followers}, {'playing' if is_playing else 'at rest'}"
+    texts["routines"] = f"{followers}, {'playing' if is_going_on else 'at rest'}"
     texts["notifications"] = count(Dam.objects.count(), "dam")
     return texts
 

@@ -6,6 +6,8 @@ import time
 
 from django.db import models
 
+from .steps import measure
+
 
 class Playback(models.Model):
     """A routine was at a position at a time, and has gone on since if it plays.
@@ -17,6 +19,11 @@ class Playback(models.Model):
     is_playing = models.BooleanField(default=False)
     position = models.FloatField(default=0)
     time = models.FloatField(default=time.time)
+
+    def is_going_on(self) -> bool:
+        """Tell whether it plays and hasn't come to its end."""
+        position = self.position + time.time() - self.time
+        return self.is_playing and position < measure(self.routine)
 
     def __str__(self) -> str:
         return f"{self.routine} at {self.position:.1f} s"
