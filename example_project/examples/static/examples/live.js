@@ -67,12 +67,6 @@ class LivePanel {
       if (file) this.send(await file.arrayBuffer());
       event.target.value = "";
     });
-    // A page that is left may be kept for the way back, its connection open.
-    addEventListener("pagehide", ({ persisted }) => {
-      this.wasLeft = persisted && this.socket.state !== "closed";
-      if (this.wasLeft) this.socket.close();
-    });
-    addEventListener("pageshow", () => this.wasLeft && this.socket.connect());
     this.showState();
   }
 
