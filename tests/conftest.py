@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -56,6 +57,19 @@ def example_farm(farm: Any) -> Any:
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
     """A real browser without a window."""
+    with _open_browser() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def second_driver() -> Iterator[Any]:
+    """Another browser, for another user: it has cookies of its own."""
+    with _open_browser() as driver:
+        yield driver
+
+
+@contextlib.contextmanager
+def _open_browser() -> Iterator[Any]:
     from selenium import webdriver
 
     from .servers import find_program

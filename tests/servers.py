@@ -193,7 +193,7 @@ def _gunicorn(worker: str, port: int, *options: str) -> list[str]:
         *(sys.executable, "-m", "gunicorn", "-k", worker),
         *("-b", f"127.0.0.1:{port}", "--access-logfile", "-"),
         # The control socket is one for all gunicorns of a user.
-        *("--graceful-timeout", "2", *_NO_CONTROL_SOCKET, *options),
+        *("--graceful-timeout", "2", *NO_CONTROL_SOCKET, *options),
     ]
 
 
@@ -203,7 +203,7 @@ def _has_control_socket() -> bool:
     return any(setting.name == "control_socket_disable" for setting in KNOWN_SETTINGS)
 
 
-_NO_CONTROL_SOCKET = ["--no-control-socket"] if _has_control_socket() else []
+NO_CONTROL_SOCKET = ["--no-control-socket"] if _has_control_socket() else []
 
 
 def command(kind: str, port: int, site: str = "tests") -> list[str]:
