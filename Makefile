@@ -80,8 +80,8 @@ fuzz: $(VENV)/.test
 
 # Servers that the tests start.  Elsewhere than on Debian as root, the tests that
 # need a missing one say how to install it.
-PACKAGES = chromium chromium-driver nginx-light node-ws openssl postgresql \
-	redis-sentinel redis-server
+PACKAGES = apache2-bin caddy chromium chromium-driver haproxy nginx-light node-ws \
+	openssl postgresql redis-sentinel redis-server systemd
 packages:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 		! dpkg -s $(PACKAGES) >/dev/null 2>&1; then \

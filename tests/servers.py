@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -249,38 +248,8 @@ KINDS = [
     "nginx",
 ]
 
-_NGINX_CONF = """
-daemon off;
-worker_processes 1;
-error_log stderr;
-pid {directory}/nginx-{port}.pid;
-{user}
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
-{site}
-}}
-"""
-
-
-def _read_nginx_site(port: int, upstream: int) -> str:
-    """Return the configuration that ``docs/deployment.rst`` recommends."""
-    page = (ROOT / "docs" / "deployment.rst").read_text()
-    block = page.partition(".. code-block:: nginx\n\n")[2]
-    lines = takewhile(lambda line: not line or line[0] == " ", block.splitlines())
-    site = "\n".join(lines)
-    for ours, test in (
-        ("listen 80;", f"listen 127.0.0.1:{port};"),
-        ("http://127.0.0.1:8000;", f"http://127.0.0.1:{upstream};"),
-    ):
-        assert ours in site
-        site = site.replace(ours, test)
-    return site
+#: "nginx-unix" talks to gunicorn over a Unix domain socket, the others over TCP.
+PROXIES = ["nginx", "nginx-unix", "caddy", "apache", "haproxy"]
 
 
 class Farm:
@@ -295,9 +264,10 @@ class Farm:
     def __call__(self, kind: str, site: str = "tests") -> Server:
         key = (kind, site)
         if key not in self._servers:
-            self._servers[key] = (
-                self._start_nginx(site) if kind == "nginx" else self.start(kind, site)
-            )
+            if kind in PROXIES:
+                self._servers[key] = self._start_proxy(kind, site)
+            else:
+                self._servers[key] = self.start(kind, site)
         return self._servers[key]
 
     def start(
@@ -331,20 +301,18 @@ class Farm:
             if server.process.poll() is None:
                 server.process.terminate()
 
-    def _start_nginx(self, site: str) -> Server:
-        nginx = find_program("nginx", "nginx-light")
+    def _start_proxy(self, kind: str, site: str) -> Server:
+        """Start a proxy in front of gunicorn."""
+        from .proxies import make_command
+
         upstream = self("gunicorn", site)
+        address = f"127.0.0.1:{upstream.port}"
+        if kind.endswith("-unix"):
+            address = str(self._directory / f"{site}.sock")
+            self.start("gunicorn", site, options=["-b", f"unix:{address}"])
         port = free_port()
-        conf = self._directory / f"nginx-{port}.conf"
-        conf.write_text(
-            _NGINX_CONF.format(
-                directory=self._directory,
-                port=port,
-                site=_read_nginx_site(port, upstream.port),
-                user="user root;" if os.getuid() == 0 else "",
-            )
-        )
-        server = Server([nginx, "-c", str(conf)], port, self._directory)
+        command = make_command(kind, self._directory, port, address)
+        server = Server(command, port, self._directory)
         self._stack.callback(server.stop)
         server.wait_until_ready("/" if site == "example" else "/page/")
         return server

@@ -82,8 +82,8 @@ STATIC_URL = "static/"
 LOGIN_URL = "/login/"
 
 WEBSOCKET_SUBPROTOCOLS = ["chat.v2", "chat.v1"]
-# nginx, if there is one.
-WEBSOCKET_TRUSTED_PROXIES = ["127.0.0.1"]
+# Where there is a proxy.
+WEBSOCKET_TRUSTED_PROXIES = ["127.0.0.1", "unix"]
 
 if "ACCEPT_ALL" in os.environ:
     WEBSOCKET_ACCEPT_ALL = True

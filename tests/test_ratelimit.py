@@ -18,7 +18,7 @@ from dwebsocket.conf import Settings
 from dwebsocket.ratelimit import Bucket, Buckets, RateLimit, parse_rate_limits
 
 from .clients import connect, log_in, wait_until_closed
-from .servers import TIMEOUT, Farm, Server
+from .servers import PROXIES, TIMEOUT, Farm, Server
 
 # Parsing
 
@@ -270,7 +270,7 @@ def find_status(server: Server, path: str, **options: Any) -> tuple[int, Any]:
         return exc.response.status_code, exc.response.headers
 
 
-@pytest.mark.parametrize("kind", ["gunicorn", "nginx"])
+@pytest.mark.parametrize("kind", ["gunicorn", *PROXIES])
 def test_handshakes_of_an_address(farm: Farm, kind: str) -> None:
     server = farm(kind)
     one, other = new_address(), new_address()
