@@ -3,9 +3,9 @@
 Steps are, in the order of the page,
 
 * a code block with a caption: a file, which gets this content.  "settings.py (excerpt)"
-  changes it: a statement takes the place of the one that gives the same name a value,
-  or else goes to the end;
-* a block of the language ``console``: commands after "$ ", continued after "> ", and
+  changes it: a statement takes the place of the one that defines the same name, or else
+  goes to the end;
+* a block of the language ``console``: commands after "$ ", continued as in a shell, and
   what they print, "..." being anything.  Nothing there: they only have to succeed;
 * "Stop ... with Ctrl-C";
 * what a person does in a browser: a paragraph with :kbd: or an address of the reader's
@@ -18,9 +18,12 @@ tests, and of what ``pip install`` should get it is checked that it is there.
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import re
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -36,7 +39,11 @@ from .servers import NO_CONTROL_SOCKET, ROOT, TIMEOUT, Server, wait_for
 __all__ = ["Block", "Guide", "Paragraph", "read_page"]
 
 _ENVIRONMENT = {"python3 -m venv venv", ". venv/bin/activate"}
-_SERVERS = re.compile(r"celery |gunicorn |python manage.py runserver")
+_SERVERS = re.compile(
+    r"(\w+=\S+ )*(celery |gunicorn |python manage.py runserver|python chat_server.py)"
+)
+#: Without what the tests' own site needs.
+_SHELL = ["env", "-u", "DJANGO_SETTINGS_MODULE", "-u", "DATABASE_PATH", "sh", "-c"]
 _STOP = re.compile(r"Stop \S+( \S+)? with Ctrl-C")
 _HANDS = re.compile(r":kbd:|http://127\.0\.0\.1")
 _EXCERPT = " (excerpt)"
@@ -99,31 +106,34 @@ class Guide:
     def __init__(self, name: str, directory: Path, ports: Mapping[str, int]) -> None:
         self._steps = read_page(name)
         self._ports = ports
-        self._server: Server | None = None
+        self._servers: list[Server] = []
         self._command = ""
         self.directory = directory
-        self.environ = {
-            **os.environ,
+        self._environ = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": "",
             "PYTHONUNBUFFERED": "1",
             "GUNICORN_CMD_ARGS": " ".join([*NO_CONTROL_SOCKET, "--graceful-timeout=3"]),
         }
-        for name in "DJANGO_SETTINGS_MODULE", "DATABASE_PATH":
-            self.environ.pop(name, None)
 
     def __enter__(self) -> Guide:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._server is not None:
-            self._server.stop()
+        for server in self._servers:
+            server.stop()
             # For who looks at what went wrong.
-            print(self._server.log)
+            print(server.log)
+
+    @property
+    def port(self) -> int:
+        """The port that is 8000 for the reader."""
+        return self._ports["8000"]
 
     @property
     def server(self) -> Server:
-        assert self._server is not None, "no server runs"
-        return self._server
+        """The server that was started last."""
+        return self._servers[-1]
 
     def follow_to(self, text: str) -> Paragraph:
         """Do all up to the paragraph that begins like this, and return that."""
@@ -142,9 +152,9 @@ class Guide:
     def run(self, command: str) -> str:
         """Run a command of the shell; return what it prints."""
         result = subprocess.run(
-            ["sh", "-c", command],
+            [*_SHELL, command],
             cwd=self.directory,
-            env=self.environ,
+            env=os.environ | self._environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -155,21 +165,31 @@ class Guide:
         return result.stdout
 
     def start(self, command: str = "") -> None:
-        """Start a server, by default the one before again; it is the one to stop."""
-        assert self._server is None, f"{command}: the one before still runs"
+        """Start a server, by default the one before again."""
         self._command = command = command or self._command
-        variables = [f"{name}={value}" for name, value in self.environ.items()]
-        self._server = Server(
-            ["env", "-i", *variables, "sh", "-c", f"exec {command}"],
-            self._ports["8000"],
-            self.directory,
-        )
+        # Celery has none.
+        port = self.port if "celery" not in command else 0
+        for server in self._servers:
+            assert server.port != port, f"{server.command} still runs"
+        shell = [*_SHELL, f"exec env {command}"]
+        self._servers.append(Server(shell, port, self.directory, **self._environ))
+
+    def wait_until_listening(self) -> None:
+        def is_listening() -> bool:
+            assert self.server.process.poll() is None, self.server.log
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", self.port), TIMEOUT).close()
+                return True
+            return False
+
+        wait_for(is_listening, self._command)
 
     def stop(self) -> None:
         """Press Ctrl-C."""
-        self.server.process.send_signal(signal.SIGINT)
-        self.server.process.wait(TIMEOUT)
-        self._server = None
+        for server in self._servers:
+            server.process.send_signal(signal.SIGINT)
+        while self._servers:
+            self._servers.pop().process.wait(TIMEOUT)
 
     def _translate(self, text: str) -> str:
         for port, ours in self._ports.items():
@@ -201,12 +221,13 @@ class Guide:
         if command in _ENVIRONMENT:
             return
         if command.startswith("pip install "):
-            _check_installed(command.removeprefix("pip install ").strip('"'))
+            for requirement in shlex.split(command.removeprefix("pip install ")):
+                _check_installed(requirement)
         elif command.startswith("cd "):
             self.directory /= command.removeprefix("cd ")
         elif command.startswith("export "):
             name, _, value = command.removeprefix("export ").partition("=")
-            self.environ[name] = value
+            self._environ[name] = value
         elif _SERVERS.match(command):
             if command == "python manage.py runserver":
                 command += " 8000"
@@ -214,7 +235,7 @@ class Guide:
             if output:
                 wait_for(lambda: _matches(output, self.server.log), output)
             else:
-                self.server.wait_until_ready("/")
+                self.wait_until_listening()
         else:
             printed = self.run(command)
             assert not output or _matches(output, printed), f"{command}\n{printed}"
@@ -224,6 +245,8 @@ def _split_console(text: str) -> Iterator[tuple[str, str]]:
     """Yield each command with its output."""
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         command, *lines = part.splitlines()
+        while command.endswith("\\"):
+            command = command[:-1] + lines.pop(0).strip()
         while lines and re.match(r">( |$)", lines[0]):
             command += "\n" + lines.pop(0)[2:]
         yield command, "\n".join(lines).strip()
@@ -237,18 +260,26 @@ def _matches(expected: str, output: str) -> bool:
 def _change(source: str, excerpt: str) -> str:
     """Return a module in which the statements of an excerpt replace their namesakes."""
     for statement in ast.parse(excerpt).body:
-        text = ast.get_source_segment(excerpt, statement)
-        assert text is not None
         lines = source.splitlines()
-        start = end = len(lines)
-        for old in ast.parse(source).body:
-            if isinstance(statement, ast.Assign) and isinstance(old, ast.Assign):
-                if ast.dump(old.targets[0]) == ast.dump(statement.targets[0]):
-                    assert old.end_lineno is not None
-                    start, end = old.lineno - 1, old.end_lineno
-        lines[start:end] = text.splitlines()
+        places = {_find_name(old): _find_lines(old) for old in ast.parse(source).body}
+        end = slice(len(lines), None)
+        name = _find_name(statement)
+        place = places.get(name, end) if name else end
+        lines[place] = excerpt.splitlines()[_find_lines(statement)]
         source = "\n".join(lines) + "\n"
     return source
+
+
+def _find_name(statement: ast.stmt) -> str | None:
+    if isinstance(statement, ast.Assign):
+        return ast.unparse(statement.targets[0])
+    return getattr(statement, "name", None)
+
+
+def _find_lines(statement: ast.stmt) -> slice:
+    decorators = getattr(statement, "decorator_list", [])
+    start = min(node.lineno for node in [statement, *decorators])
+    return slice(start - 1, statement.end_lineno)
 
 
 def _check_installed(text: str) -> None:

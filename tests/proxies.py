@@ -54,20 +54,24 @@ LoadModule proxy_http_module {modules}/mod_proxy_http.so
 """
 
 
-def make_command(kind: str, directory: Path, port: int, upstream: str) -> list[str]:
+def make_command(
+    kind: str, directory: Path, port: int, upstream: str, second: str | None = None
+) -> list[str]:
     """Write the configuration, and return the command that serves it on a port.
 
     ``kind`` is one of PROXIES, ``upstream`` is ``127.0.0.1:<port>`` or the path of a
-    Unix domain socket.
+    Unix domain socket.  With a ``second`` one nginx spreads connections over both.
     """
     kind = kind.partition("-")[0]
     path = directory / f"{kind}-{port}.conf"
     if kind == "nginx":
-        server = f"unix:{upstream}" if upstream.startswith("/") else upstream
-        site = _read(
-            "nginx.conf",
-            {"listen 80": f"listen 127.0.0.1:{port}", "127.0.0.1:8000": server},
-        )
+        changes = {"listen 80": f"listen 127.0.0.1:{port}"}
+        if second is None:
+            server = f"unix:{upstream}" if upstream.startswith("/") else upstream
+            site = _read("nginx.conf", changes | {"127.0.0.1:8000": server})
+        else:
+            changes |= {"10.0.0.1:8000": upstream, "10.0.0.2:8000": second}
+            site = _read("nginx-machines.conf", changes)
         user = "user root;" if _IS_ROOT else ""
         text = _NGINX.format(directory=directory, port=port, site=site, user=user)
         command = [find_program("nginx", "nginx-light"), "-c", str(path)]

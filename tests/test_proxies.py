@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
 import pytest
-import websockets
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from .clients import connect, hammer, handshake
-from .servers import PROXIES, ROOT, Farm, Server
+from .proxies import make_command
+from .servers import PROXIES, ROOT, Farm, Server, free_port
 
 
 @pytest.fixture(scope="module", params=PROXIES)
@@ -46,12 +50,44 @@ def test_the_origin_is_compared_with_the_host_that_the_browser_asked_for(
     with connect(server, "/echo/", origin=server.http) as websocket:
         websocket.send("hello")
         assert websocket.recv() == "hello"
-    with pytest.raises(websockets.exceptions.InvalidStatus) as caught:
+    with pytest.raises(InvalidStatus) as caught:
         connect(server, "/echo/", origin="http://elsewhere.example")
     assert caught.value.response.status_code == 403
 
 
+def test_no_handshake_fails_while_a_machine_is_taken_out(
+    farm: Farm, tmp_path: Path
+) -> None:
+    """As docs/workers.rst tells."""
+    machines = farm.start("gunicorn"), farm.start("gunicorn")
+    port = free_port()
+    addresses = [f"127.0.0.1:{machine.port}" for machine in machines]
+    command = make_command("nginx", tmp_path, port, *addresses)
+    with ExitStack() as stack:
+        proxy = Server(command, port, tmp_path)
+        stack.callback(proxy.stop)
+        proxy.wait_until_ready()
+        websockets = [stack.enter_context(connect(proxy, "/echo/")) for _ in range(4)]
+        for machine in machines:
+            assert json.loads(machine.get("/status/")[2])["connections"] == 2
+        machines[0].process.terminate()
+        handshakes = 0
+        while machines[0].process.poll() is None or handshakes == 0:
+            # Whether it is the one that ends or the other that has accepted.
+            with connect(proxy, "/echo/"):
+                handshakes += 1
+        alive = []
+        for websocket in websockets:
+            with suppress(ConnectionClosed):
+                websocket.send("there?")
+                assert websocket.recv() == "there?"
+                alive.append(websocket)
+        assert len(alive) == 2
+
+
 def test_all_configurations_are_shown() -> None:
-    page = (ROOT / "docs" / "nginx.rst").read_text()
+    pages = "".join(
+        (ROOT / "docs" / name).read_text() for name in ("nginx.rst", "workers.rst")
+    )
     for path in (ROOT / "docs" / "proxies").iterdir():
-        assert f".. literalinclude:: proxies/{path.name}\n" in page
+        assert f".. literalinclude:: proxies/{path.name}\n" in pages
