@@ -7,6 +7,7 @@
 # make dist    sdist and wheels in dist/, compiled and pure
 # make test-dist  all tests of what "make dist" makes, installed elsewhere
 # make format  what lint asks for
+# make docs    the documentation in docs/_build/html
 # make fuzz    look for faults (TARGET=protocol, frames, handshake or deflate, SECONDS=)
 
 PYTHON ?= python3
@@ -16,12 +17,13 @@ SECONDS ?= 600
 WORKERS ?= 1
 VENV ?= .venv
 BIN = $(VENV)/bin
-SOURCES = benchmarks dwebsocket example_project setup.py tests
+SOURCES = benchmarks docs dwebsocket example_project setup.py tests
 # What runs compiled, and is tested from its source as well.
 HOT_PATH = frames protocol transport websocket compiled
 RUFF = --target-version py310 --line-length 88 --exclude tests/readme_views.py
 
-.PHONY: demo serve demo-redis test matrix dist test-dist lint format fuzz packages clean
+.PHONY: demo serve demo-redis test matrix dist test-dist lint format docs fuzz \
+	packages clean
 
 demo: $(VENV)/.example
 	cd example_project && $(abspath $(BIN))/python manage.py migrate --verbosity 0
@@ -72,6 +74,9 @@ format: $(VENV)/.test
 	$(BIN)/ruff check $(RUFF) --select E,F,W,I,UP,B --fix $(SOURCES)
 	$(BIN)/ruff format $(RUFF) $(SOURCES)
 
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html
+
 # What is learned is kept in build/, so that the next run starts from there.
 fuzz: $(VENV)/.test
 	mkdir -p build/fuzz/$(TARGET)
@@ -99,6 +104,6 @@ $(VENV)/.%: setup.cfg setup.py pyproject.toml $(COMPILED) $(COMPILED:.pxd=.py) |
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info example_project/db.sqlite3
+	rm -rf $(VENV) build dist docs/_build *.egg-info example_project/db.sqlite3
 	rm -f dwebsocket/*.so
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,24 +1,9 @@
-"""Signals of a connection's life; receivers run in its greenlet and may block.
+"""Signals; those of a connection's life run in its greenlet and may block.
 
-Each is sent with ``sender=WebSocket``, ``websocket`` and ``request``, which is None
-when a handler hasn't kept it:
-
-* ``websocket_opened``: the 101 response was sent
-* ``websocket_message``: the view takes ``message`` (str or bytes).  Costs nothing
-  for connections that were opened when nobody listened
-* ``websocket_closed``: view and connection have ended; with ``code``, ``reason``
-  and ``duration`` (seconds)
-
-Those of typed messages have ``sender=WebSocket``, ``websocket`` and ``message``, a
-TypedMessage of a type that is known:
-
-* ``typed_message_received``: before its content is validated
-* ``typed_message_handled``: with ``duration`` (seconds) and ``error``, the code of the
-  error or None
-
-``group_gap`` is sent with the class of a backend for groups, its ``alias`` and
-``duration``: so many seconds long this process may have missed messages of all its
-groups.  Pages that must not miss any should be told to load anew.
+They have ``sender=WebSocket``, ``websocket`` and ``request``, which is None when a
+handler hasn't kept it.  Those of typed messages have ``sender=WebSocket``,
+``websocket`` and ``message``, a TypedMessage of a type that is known.  ``group_gap``
+is of the process.
 """
 
 from __future__ import annotations
@@ -34,9 +19,24 @@ __all__ = [
     "websocket_opened",
 ]
 
+#: The 101 response was sent.
 websocket_opened = Signal(use_caching=True)
+
+#: The view takes ``message`` (str or bytes).  Costs nothing for connections that were
+#: opened when nobody listened.
 websocket_message = Signal(use_caching=True)
+
+#: View and connection have ended; with ``code``, ``reason`` and ``duration`` (seconds).
 websocket_closed = Signal(use_caching=True)
+
+#: This process may have missed messages of all its groups for ``duration`` seconds;
+#: sent with the class of the backend and its ``alias``.  Pages that must not miss any
+#: should be told to load anew.
 group_gap = Signal(use_caching=True)
+
+#: A typed message has come; its content isn't validated yet.
 typed_message_received = Signal(use_caching=True)
+
+#: It was handled; with ``duration`` (seconds) and ``error``, the code of the error or
+#: None.
 typed_message_handled = Signal(use_caching=True)

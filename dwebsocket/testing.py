@@ -84,7 +84,8 @@ class WebSocketClient(Client):
         """Connect to the view at ``path``, logged in as this client is.
 
         ``data`` makes the query string, ``subprotocols`` are offered, ``secure`` is
-        ``wss``; ``headers`` and ``extra`` (WSGI environ) are as for ``get``.
+        ``wss``; ``headers`` and ``extra`` (WSGI environ) are as for ``get``.  There is
+        no ``Origin`` unless ``headers`` has one.
         ``timeout`` is in seconds, for each thing that is waited for; None is TIMEOUT.
 
         A refusal raises nothing yet: the response is there to be looked at, and what
@@ -162,7 +163,7 @@ class ClientWebSocket:
     An exception of the view is raised here, by what next finds the connection closed.
 
     Attributes: ``response``, the 101 or the refusal; ``headers``, as they go over the
-    wire.
+    wire, but the cookies.
     """
 
     def __init__(
@@ -274,7 +275,7 @@ class ClientWebSocket:
             self._check_view()
 
     def ping(self, payload: bytes = b"") -> None:
-        """Send a ping and wait for its pong."""
+        """Send a ping and wait for its pong; those of the view answer themselves."""
         peer = self._connected()
         self._do("the view took no ping", peer.ping, payload)
         self._scope.wait_until(

@@ -69,7 +69,10 @@ class Envelope(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes) -> Envelope:
-        """Raises ValueError for what ``encode`` of this version can't have made."""
+        """Return what ``encode`` has made the bytes of.
+
+        Raises ValueError for what that of this version can't have made.
+        """
         try:
             version, opcode, *sizes = _HEADER.unpack_from(data)
         except struct.error as exc:
