@@ -283,3 +283,39 @@ def test_codes_of_typed_messages() -> None:
     table = re.search(r"\n=+ =+\n(.*?)\n=+ =+\n", PAGES["messages"], re.DOTALL)
     assert table
     assert set(re.findall(r"^``(\w+)``", table[1], re.MULTILINE)) == found
+
+
+def literals(node: ast.AST) -> list[str]:
+    """Return the texts in an expression, of f-strings what is between the values."""
+    return [
+        child.value
+        for child in ast.walk(node)
+        if isinstance(child, ast.Constant) and isinstance(child.value, str)
+    ]
+
+
+def test_messages_to_look_up_are_those_of_the_code() -> None:
+    known = [text for tree in TREES.values() for text in literals(tree)]
+    terms = re.findall(r"^(\S.*)\n    \S", PAGES["troubleshooting"], re.MULTILINE)
+    messages = [m for term in terms for m in re.findall(r"``([^`]* [^`]*)``", term)]
+    assert len(messages) > 20
+    for message in messages:
+        for part in message.split("..."):
+            assert any(part.strip() in text for text in known), message
+
+
+def test_refusals_can_be_looked_up() -> None:
+    raisers = ("HandshakeError", "UnsupportedServer", "HttpResponse", "_plain_text")
+    found = [
+        text.split(":")[0].strip()
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in raisers
+        and node.args
+        for text in literals(node.args[0])[:1]
+    ]
+    assert len(found) > 10
+    for text in found:
+        assert text in PAGES["troubleshooting"]
