@@ -7,6 +7,7 @@ is the same in pure Python.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -39,4 +40,11 @@ def find_extensions() -> list[Extension]:
     return extensions
 
 
-setup(ext_modules=find_extensions())
+def read_description() -> str:
+    """Return README.rst for PyPI, where links into the repository lead nowhere."""
+    text = Path("README.rst").read_text()
+    text = re.sub(r"^\.\. image:: docs/.*\n(?: +\S.*\n)*\n", "", text, flags=re.M)
+    return re.sub(r"`([^`<]+?)\s+<(?!\w+:)[^>]+>`__", r"\1", text)
+
+
+setup(ext_modules=find_extensions(), long_description=read_description())

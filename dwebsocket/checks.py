@@ -62,14 +62,14 @@ def _check_settings() -> Iterator[CheckMessage]:
         except KeyError:
             yield Warning(
                 f"There is no setting {name}.",
-                hint="Look for a misspelling; the README lists all settings.",
+                hint="Look for a misspelling; docs/reference-settings.rst lists all.",
                 id="dwebsocket.W002",
             )
             continue
         if error:
             yield Error(
                 f"{name} {error}",
-                hint="The README lists all settings with their units.",
+                hint="docs/reference-settings.rst describes all settings.",
                 id="dwebsocket.E001",
             )
 

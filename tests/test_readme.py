@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -10,8 +11,6 @@ from pathlib import Path
 
 import pytest
 from docutils.core import publish_doctree
-
-from dwebsocket.conf import VIEW_OPTIONS, Settings
 
 from .clients import connect, handshake
 from .servers import ROOT, Farm
@@ -24,8 +23,46 @@ def code_blocks(language: str) -> list[str]:
     return [textwrap.dedent(block) for block in re.findall(pattern, README)]
 
 
+def check(text: str) -> None:
+    """Raise an error for what isn't valid reStructuredText."""
+    publish_doctree(text, settings_overrides={"halt_level": 2, "report_level": 2})
+
+
 def test_is_valid_restructuredtext() -> None:
-    publish_doctree(README, settings_overrides={"halt_level": 2, "report_level": 2})
+    check(README)
+
+
+def test_links_lead_somewhere() -> None:
+    links = re.findall(r"<([^>:]+\.rst)>`__", README)
+    links += re.findall(r"\.\. image:: (\S+)", README)
+    assert len(links) > 10
+    for link in links:
+        assert (ROOT / link).is_file(), link
+
+
+def test_description_for_pypi() -> None:
+    environ = {**os.environ, "DWEBSOCKET_PURE": "1"}
+    command = [sys.executable, "setup.py", "--long-description"]
+    result = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True
+    )
+    description = result.stdout
+    check(description)
+    assert "docs/" not in description
+    assert len(README) * 0.8 < len(description) < len(README)
+
+
+def test_figures_are_those_of_the_measurements() -> None:
+    measured = (ROOT / "docs" / "performance.rst").read_text()
+    _, _, echo = measured.partition("**32 B, 100 connections**")
+    _, _, idle = measured.partition("**Memory of idle connections**")
+    rows = re.findall(r"^   \* - (.+)\n     - ([\d.]+)\n     - ([\d.]+)$", README, re.M)
+    assert len(rows) == 6
+    for name, ratio, memory in rows:
+        for table, figure in (echo, ratio), (idle, memory):
+            match = re.search(rf"^{re.escape(name)}  +([\d.]+) ", table, re.M)
+            assert match, name
+            assert match[1] == figure, name
 
 
 @pytest.mark.parametrize("kind", ["gunicorn", "runserver"])
@@ -61,30 +98,3 @@ def test_first_view(farm: Farm, kind: str, tmp_path: Path) -> None:
     sock, received = handshake(server, "/members/")
     sock.close()
     assert received.startswith(b"HTTP/1.1 302 ")
-
-
-def test_settings_are_all_listed() -> None:
-    listed = dict(re.findall(r"``WEBSOCKET_([A-Z_]+)``( \*)?", README))
-    of_the_process = {
-        *("accept_all", "groups", "handler_pool_size", "max_connections"),
-        "trusted_proxies",
-    }
-    options = VIEW_OPTIONS | of_the_process
-    assert {name.lower() for name in listed} - {"factory_class"} == options
-    assert {name.lower() for name, star in listed.items() if star} == VIEW_OPTIONS
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "CLOSE_TIMEOUT",
-        "MAX_MESSAGE_SIZE",
-        "MAX_QUEUE",
-        "PING_INTERVAL",
-        "PING_TIMEOUT",
-        "SEND_BUFFER_SIZE",
-    ],
-)
-def test_defaults_are_those_of_the_code(name: str) -> None:
-    (default,) = re.findall(rf"``WEBSOCKET_{name}`` \*? *(\d+) ", README)
-    assert getattr(Settings().limits, name.lower()) == int(default)
