@@ -72,9 +72,7 @@ class Watcher:
 
 
 @pytest.fixture(scope="module")
-def work(
-    tmp_path_factory: pytest.TempPathFactory, database: None
-) -> Iterator[Work]:
+def work(tmp_path_factory: pytest.TempPathFactory, database: None) -> Iterator[Work]:
     directory = tmp_path_factory.mktemp("celery")
     with open_redis(directory) as engine:
         url = engine.servers[0].url

@@ -49,6 +49,14 @@ if "REDIS_URL" in os.environ:
             "LOCATION": os.environ["REDIS_URL"],
         }
     }
+    # Where any worker finds the state of a task.
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": os.environ["REDIS_URL"],
+            "OPTIONS": {"socket_timeout": 2, "socket_connect_timeout": 2},
+        }
+    }
 
 for name, value in os.environ.items():
     if name.startswith("WEBSOCKET_"):

@@ -20,7 +20,7 @@ import example.endpoint
 import routines.messages
 import routines.views
 
-from . import models, noise, views
+from . import models, noise, tasks, views
 
 
 @dataclass(frozen=True)
@@ -133,5 +133,13 @@ EXAMPLES = [
         "A command publishes a level ten times a second, and pages draw it live.",
         has_replies=False,
         more_source=(noise.publish,),
+    ),
+    Example(
+        tasks.TaskMonitor.as_view(),
+        "Task monitor",
+        "How far long work is, what it logs, how it ends: live, late and reloaded.",
+        has_replies=False,
+        page=tasks.tasks,
+        more_source=(tasks.import_rows, tasks.tasks),
     ),
 ]
