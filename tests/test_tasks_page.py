@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 from django.template import Context, Template
 
+from dwebsocket.conf import TaskSettings
 from dwebsocket.tasks.store import read_reference
 
-from .servers import Farm, Server
+from .servers import ROOT, Farm, Server
 from .test_javascript import Page as ScriptPage
+from .test_javascript import read_static
 
 _numbers = count()
 
@@ -274,3 +277,34 @@ def test_tag_of_the_element(user: Any, others: str | None) -> None:
 def test_tag_with_another_url() -> None:
     html = render('{% dwebsocket_task "a" url="/all-tasks/" %}')
     assert ' url="/all-tasks/">' in html
+
+
+# What is documented
+
+
+def test_parts_and_properties_are_documented() -> None:
+    script, page = read_static("dwebsocket-task.js"), read_docs()
+    made = re.findall(r'make\(\s*"\w+",\s*"([\w -]+)"', script)
+    parts = {part for names in made for part in names.split()} | {"line-warning"}
+    listed = page.partition("* ``::part()``: ")[2].partition("; ``dweb")[0]
+    assert set(re.findall("``([a-z-]+)``", listed)) == parts
+    for name in re.findall(r"--dwebsocket-task(-[a-z-]+)", script):
+        assert f"{name}``" in page
+
+
+def test_fields_of_the_state_are_declared() -> None:
+    script, declared = map(read_static, ("dwebsocket-task.js", "dwebsocket-task.d.ts"))
+    nothing = script.partition("const NOTHING = Object.freeze({")[2].partition("}")[0]
+    state = declared.partition("interface TaskState<")[2].partition("\n}")[0]
+    names = re.findall(r"^ +(\w+):", nothing, re.MULTILINE)
+    assert set(re.findall(r"^  readonly (\w+):", state, re.MULTILINE)) == set(names)
+
+
+def test_defaults_are_documented() -> None:
+    block = read_docs().partition("    WEBSOCKET_TASKS = ")[2].partition("\n    }")[0]
+    options = ast.literal_eval(f"{block}\n}}")
+    assert options == TaskSettings()._asdict()
+
+
+def read_docs() -> str:
+    return (ROOT / "docs" / "tasks.rst").read_text(encoding="utf-8")

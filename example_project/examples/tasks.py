@@ -15,7 +15,7 @@ from dwebsocket.tasks import TaskError, TaskView, progress
 
 logger = logging.getLogger(__name__)
 
-ROWS = 200
+ROWS = 100
 SHOWN = 3  # tasks on a page
 
 
@@ -26,10 +26,10 @@ class TaskMonitor(TaskView):
 def import_rows(name: str, bad_row: int | None) -> None:
     with progress(name, total=ROWS, text="Importing rows") as task:
         for row in range(1, ROWS + 1):
-            time.sleep(random.uniform(0, 0.05))  # what takes so long
+            time.sleep(random.uniform(0, 0.08))  # what takes so long
             if row == bad_row:
                 raise TaskError(f"Row {row} has no name.")
-            if row % 25 == 0:
+            if row % 10 == 0:
                 logger.info("%d rows imported", row)
             task.advance()
         task.update(text="", result=f"{ROWS} rows")
