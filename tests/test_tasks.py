@@ -435,6 +435,37 @@ def test_a_handler_that_is_attached() -> None:
     assert log_lines("a") == ["elsewhere"]
 
 
+class _SlowTask:
+    """Takes its time with the first line."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.has_begun = threading.Event()
+        self.may_go_on = threading.Event()
+
+    def log(self, text: str, level: int, created: float | None = None) -> None:
+        if text == "first":
+            self.has_begun.set()
+            assert self.may_go_on.wait(TIMEOUT)
+        self.lines.append(text)
+
+
+def test_a_line_that_is_being_sent_keeps_no_other_waiting() -> None:
+    task = _SlowTask()
+    handler = TaskHandler(task)
+    logger.addHandler(handler)
+    try:
+        thread = threading.Thread(target=logger.info, args=["first"])
+        thread.start()
+        assert task.has_begun.wait(TIMEOUT)
+        logger.info("second")
+        task.may_go_on.set()
+        thread.join()
+    finally:
+        logger.removeHandler(handler)
+    assert task.lines == ["second", "first"]
+
+
 # Who may watch
 
 

@@ -46,6 +46,13 @@ class TaskHandler(logging.Handler):
         super().__init__(level)
         self._task = task
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        # Not with the lock: sending may wait, and other threads log meanwhile.
+        is_passed = bool(self.filter(record))
+        if is_passed:
+            self.emit(record)
+        return is_passed
+
     def emit(self, record: logging.LogRecord) -> None:
         if _is_sending.get():
             return
