@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 import logging
 import os
+import re
 from typing import Any
 
 # What is compiled has no signatures.
@@ -16,7 +17,7 @@ os.environ["DWEBSOCKET_PURE"] = "1"
 import django  # noqa: E402
 from django.conf import settings  # noqa: E402
 
-import dwebsocket  # noqa: E402
+import dwebsocket.exceptions  # noqa: E402
 
 settings.configure(
     INSTALLED_APPS=[
@@ -68,7 +69,19 @@ class _Unreachable(logging.Filter):
         return not str(record.msg).startswith("failed to reach any of the inventories")
 
 
+def link_names(
+    app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Make links of the settings and exceptions that a docstring names."""
+    exceptions = "|".join(dwebsocket.exceptions.__all__)
+    for number, line in enumerate(lines):
+        line = re.sub(r"(?<![`\w])(WEBSOCKET_[A-Z_]+)\b", r":setting:`\1`", line)
+        line = re.sub(rf"(?<![`\w])({exceptions})\b", r":exc:`~dwebsocket.\1`", line)
+        lines[number] = line
+
+
 def setup(app: Any) -> None:
+    app.connect("autodoc-process-docstring", link_names)
     for name in "setting", "check", "closecode", "status":
         app.add_object_type(name, name, f"pair: %s; {name}")
     for name in logging.root.manager.loggerDict:

@@ -32,6 +32,12 @@ def test_is_valid_restructuredtext() -> None:
     check(README)
 
 
+def test_the_commands_are_seen_first() -> None:
+    first_screen = README.splitlines()[:25]
+    for command in "make demo", "make test":
+        assert any(line.startswith(f"    {command} ") for line in first_screen)
+
+
 def test_links_lead_somewhere() -> None:
     links = re.findall(r"<([^>:]+\.rst)>`__", README)
     links += re.findall(r"\.\. image:: (\S+)", README)
