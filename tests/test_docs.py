@@ -64,10 +64,11 @@ def inventory(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """What the built documentation describes: names by kind."""
     output = tmp_path_factory.mktemp("docs")
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going"]
-    command += ["-n", "-t", "offline", "-b", "html", str(DOCS), str(output)]
+    command += ["-t", "offline", "-b", "html", str(DOCS), str(output)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    _, data = (output / "objects.inv").read_bytes().split(b"using zlib.\n")
+    # Four lines say what it is.
+    data = (output / "objects.inv").read_bytes().split(b"\n", 4)[4]
     names: dict[str, set[str]] = {}
     for line in zlib.decompress(data).decode().splitlines():
         match = re.match(r"(.+?) (\w+:\w+) ", line)
@@ -82,12 +83,13 @@ def described(inventory: dict[str, set[str]], domain: str) -> set[str]:
     return {name for kind in kinds for name in inventory[kind]}
 
 
-def find_values(page: str, directive: str) -> dict[str, dict[str, str]]:
-    """Return, by name, the fields that begin what a directive describes."""
-    pattern = rf"\.\. {directive}:: (\S+)\n\n(    .+)\n"
+def find_settings() -> dict[str, dict[str, str]]:
+    """Return, by name, the fields of each setting: Default and Option."""
+    settings = re.findall(
+        r"\.\. setting:: (\S+)\n\n(    .+)\n", PAGES["reference-settings"]
+    )
     return {
-        name: dict(re.findall(r"(\w+): ``(.+?)``", line))
-        for name, line in re.findall(pattern, PAGES[page])
+        name: dict(re.findall(r"(\w+): ``(.+?)``", fields)) for name, fields in settings
     }
 
 
@@ -192,7 +194,7 @@ def test_settings(inventory: dict[str, set[str]]) -> None:
     for name, value in vars(conf.Settings).items():
         if isinstance(value, property):
             getattr(defaults, name)
-    values = find_values("reference-settings", "setting")
+    values = find_settings()
     assert values.keys() == inventory["std:setting"] == defaults.found.keys()
     for name, default in defaults.found.items():
         expected = list(default) if isinstance(default, tuple) else default
@@ -202,7 +204,7 @@ def test_settings(inventory: dict[str, set[str]]) -> None:
 def test_options() -> None:
     options = {
         name: fields["Option"]
-        for name, fields in find_values("reference-settings", "setting").items()
+        for name, fields in find_settings().items()
         if "Option" in fields
     }
     assert options == {f"WEBSOCKET_{name.upper()}": name for name in conf.VIEW_OPTIONS}
