@@ -42,6 +42,8 @@ MODULES = [
     "dwebsocket.middleware",
     "dwebsocket.server",
     "dwebsocket.signals",
+    "dwebsocket.tasks",
+    "dwebsocket.tasks.celery",
     "dwebsocket.testing",
     "dwebsocket.views",
     "dwebsocket.workers",
@@ -170,7 +172,7 @@ def test_management_commands() -> None:
 
 
 def test_template_tags() -> None:
-    listed = re.findall(r"describe:: {% (\w+) %}", PAGES["reference-views"])
+    listed = re.findall(r"describe:: {% (\w+) ", PAGES["reference-views"])
     assert set(listed) == register.tags.keys()
 
 
@@ -199,6 +201,14 @@ def test_settings(inventory: dict[str, set[str]]) -> None:
     for name, default in defaults.found.items():
         expected = list(default) if isinstance(default, tuple) else default
         assert ast.literal_eval(values[name]["Default"]) == expected, name
+
+
+def test_options_of_tasks() -> None:
+    listed = re.findall(
+        r"^    ``(\".+\")``: ``(.+)``$", PAGES["reference-settings"], re.M
+    )
+    defaults = {ast.literal_eval(k): ast.literal_eval(v) for k, v in listed}
+    assert defaults == conf.TaskSettings._field_defaults
 
 
 def test_options() -> None:
