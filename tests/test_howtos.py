@@ -53,6 +53,9 @@ def check_chat(guide: Guide, *welcome: str) -> None:
     with connect(guide.server, "/chat/") as ann:
         for text in welcome:
             assert ann.recv(TIMEOUT) == text
+        # Then she is in, whatever the server does first.
+        ann.send("hello")
+        assert ann.recv(TIMEOUT) == "hello"
         with connect(guide.server, "/chat/") as bob:
             for text in welcome:
                 assert bob.recv(TIMEOUT) == text
