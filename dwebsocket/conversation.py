@@ -121,21 +121,18 @@ class Conversation:
     def run(
         self, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Start the view; return its decision.
-
-        That is ``ACCEPTED``, the response it returned or the exception it
-        raised.
-        """
+        """Start the view; return ACCEPTED, its response or the exception it raised."""
         hub = get_hub()
         self._decided = Waiter(hub)
         self._websocket._opener = self
         self._is_view_running = True
         self._scope.enter()
-        greenlet = ViewGreenlet(self._run_view, hub)
+        # A function, not a bound method: one thing less on the view's C stack, which
+        # is copied whenever it waits.
+        greenlet = ViewGreenlet(type(self)._run_view, hub)
         greenlet.gr_context = context = copy_context()
-        hub.loop.run_callback(
-            greenlet.switch, view, args, kwargs, find_setters(context)
-        )
+        setters = find_setters(context)
+        hub.loop.run_callback(greenlet.switch, self, view, args, kwargs, setters)
         try:
             self._decided.get()
         except BaseException:
@@ -257,7 +254,10 @@ class Conversation:
             databases.adopt()
             call_setters(setters)
             del setters  # a view may go on for days
-            response = view(self._request, *args, **kwargs)
+            if args or kwargs:
+                response = view(self._request, *args, **kwargs)
+            else:  # called without any C in between, for the same reason
+                response = view(self._request)
             if self._outcome is None:
                 if response is None:
                     self._websocket.accept()

@@ -207,7 +207,7 @@ def apply_mask(
     return masked
 
 
-def unmask(data: bytes | bytearray, start: int, length: int) -> bytes:
+def unmask(data: Buffer, start: int, length: int) -> bytes:
     """Return the payload of ``length`` bytes behind the masking key at ``start``."""
     if cython.compiled:
         return _unmask(data, start, length)  # noqa: F821

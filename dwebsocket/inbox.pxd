@@ -44,7 +44,10 @@ cdef class Inbox(Writer):
     cdef Py_ssize_t _max_queue
     cdef list _receivers
 
-    cdef bint _store(self, list messages)
+    cdef Py_ssize_t _count_messages(self) except -1
+    @cython.locals(messages=list)
+    cdef bint _store(self, received) except -1
+    cdef _put(self, message)
     cdef _take(self)
     cdef _add_receiver(self, receiver)
     cdef bint _discard_receiver(self, receiver)

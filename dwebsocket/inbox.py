@@ -92,27 +92,38 @@ class Inbox(Writer):
     @property
     def inbox_count(self) -> int:
         """How many messages wait for ``receive``."""
+        return self._count_messages()
+
+    def _count_messages(self) -> int:
         if self._first is None:
             return 0
         return 1 if self._rest is None else 1 + len(self._rest)
 
-    def _store(self, messages: list[Message]) -> bool:
-        """Take messages; return whether there are enough."""
-        self.messages_in += len(messages)
-        if self._limiter is not None:
-            messages = self._limiter.admit(self, messages)
-        for message in messages:
-            if self._first is None:
-                self._first = message
-            elif self._rest is None:
-                self._rest = deque((message,))
-            else:
-                self._rest.append(message)
-            self._inbox_size += len(message)
+    def _store(self, received: Message | list[Message]) -> bool:
+        """Take one message or several; return whether there are enough."""
+        if self._limiter is None and not isinstance(received, list):
+            self.messages_in += 1
+            self._put(received)
+        else:
+            messages = received if isinstance(received, list) else [received]
+            self.messages_in += len(messages)
+            if self._limiter is not None:
+                messages = self._limiter.admit(self, messages)
+            for message in messages:
+                self._put(message)
         return (
             self._inbox_size >= self._max_inbox_size
-            or self.inbox_count >= self._max_queue
+            or self._count_messages() >= self._max_queue
         )
+
+    def _put(self, message: Message) -> None:
+        if self._first is None:
+            self._first = message
+        elif self._rest is None:
+            self._rest = deque((message,))
+        else:
+            self._rest.append(message)
+        self._inbox_size += len(message)
 
     def _take(self) -> Message:
         message = self._first

@@ -145,7 +145,7 @@ def decode_text(payload: Buffer) -> str:
         raise _not_utf8() from exc
 
 
-def unmask_text(data: bytes | bytearray, start: int, length: int) -> str:
+def unmask_text(data: Buffer, start: int, length: int) -> str:
     """Return the text of ``length`` bytes behind the masking key at ``start``."""
     try:
         if cython.compiled:

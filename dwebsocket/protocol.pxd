@@ -8,6 +8,7 @@ from .message cimport IncomingMessage, unmask_text
 
 cdef object _CLOSED
 cdef object _OPEN
+cdef Py_ssize_t _LONG
 
 cdef class Protocol(Encoder):
     cdef object _control
@@ -17,6 +18,7 @@ cdef class Protocol(Encoder):
     cdef Py_ssize_t _max_message_size
     cdef IncomingMessage _message
     cdef int _opcode
+    cdef Py_ssize_t _position
     cdef Py_ssize_t _remaining
     cdef bytes _unparsed
     cdef public object close_code
@@ -32,8 +34,8 @@ cdef class Protocol(Encoder):
     @cython.locals(octets=bytes)
     cpdef list receive_data(self, data)
 
-    @cython.locals(position=Py_ssize_t)
-    cdef list receive_octets(self, const unsigned char *octets, Py_ssize_t size)
+    @cython.locals(messages=list, position=Py_ssize_t)
+    cdef receive_octets(self, const unsigned char *octets, Py_ssize_t size)
 
     @cython.locals(incoming=IncomingMessage)
     cpdef object get_buffer(self)
@@ -42,13 +44,10 @@ cdef class Protocol(Encoder):
     cpdef list buffer_filled(self, Py_ssize_t size)
     cdef _turn_mask(self, Py_ssize_t size)
 
-    @cython.locals(
-        position=Py_ssize_t, start=Py_ssize_t, frame_end=Py_ssize_t,
-        length=Py_ssize_t, first=int,
+    @cython.locals(start=Py_ssize_t, length=Py_ssize_t, first=int)
+    cdef _parse_whole(
+        self, const unsigned char *data, Py_ssize_t position, Py_ssize_t end
     )
-    cdef Py_ssize_t _parse_whole(
-        self, const unsigned char *data, Py_ssize_t end, list messages
-    ) except -1
 
     @cython.locals(position=Py_ssize_t, end=Py_ssize_t, taken=Py_ssize_t)
     cdef _parse(self, bytes data, list messages)

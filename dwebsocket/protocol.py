@@ -49,6 +49,7 @@ class State(enum.IntEnum):
 
 _OPEN = State.OPEN
 _CLOSED = State.CLOSED
+_LONG = LONG
 
 
 class Protocol(Encoder):
@@ -80,6 +81,7 @@ class Protocol(Encoder):
         "_max_message_size",
         "_message",
         "_opcode",
+        "_position",
         "_remaining",
         "_unparsed",
         "close_code",
@@ -112,6 +114,8 @@ class Protocol(Encoder):
         # The start of a header that isn't complete yet, or all that comes after
         # the message at which this is held.
         self._unparsed = b""
+        # Behind the last message that was parsed by ``_parse_whole``.
+        self._position = 0
         # The frame whose payload is arriving.
         self._opcode = 0
         self._fin = False
@@ -149,13 +153,22 @@ class Protocol(Encoder):
         connection.
         """
         octets = data if type(data) is bytes else bytes(data)
-        return self.receive_octets(octets, len(octets))
+        received = self.receive_octets(octets, len(octets))
+        return received if isinstance(received, list) else [received]
 
-    def receive_octets(self, octets: bytes | bytearray, size: int) -> list[Message]:
-        """Do as ``receive_data`` does, with the first ``size`` bytes of a buffer."""
+    def receive_octets(self, octets: Buffer, size: int) -> Message | list[Message]:
+        """Do as ``receive_data`` does, with the first ``size`` bytes of a buffer.
+
+        A message alone, which is what nearly always comes, isn't put into a list.
+        """
         messages: list[Message] = []
+        position = 0
         try:
-            position = self._parse_whole(octets, size, messages)
+            while (message := self._parse_whole(octets, position, size)) is not None:
+                position = self._position
+                if position == size and not messages:
+                    return message
+                messages.append(message)
             # What is held back may be asked for with no bytes at all.
             if position < size or not size:
                 self._parse(bytes(octets[position:size]), messages)
@@ -171,7 +184,7 @@ class Protocol(Encoder):
         """
         incoming = self._message
         if (
-            self._remaining < LONG
+            self._remaining < _LONG
             or self.state is not _OPEN
             or incoming is None
             or incoming.is_compressed
@@ -186,20 +199,17 @@ class Protocol(Encoder):
         """
         incoming = self._message
         assert incoming is not None
-        messages: list[Message] = []
         self._remaining -= size
         is_last = self._fin and not self._remaining
         try:
             message = incoming.fill(size, self._mask, is_last)
         except ProtocolError as exc:
             self._fail(exc)
-            return messages
+            return []
         self._turn_mask(size)
-        if message is not None:
-            messages.append(message)
         if is_last:
             self._message = None
-        return messages
+        return [] if message is None else [message]
 
     def receive_eof(self) -> None:
         """The peer ended the stream, or the connection was lost.
@@ -210,38 +220,28 @@ class Protocol(Encoder):
         self._set_close(int(CloseCode.ABNORMAL_CLOSURE), "", "nobody")
         self._end()
 
-    def _parse_whole(
-        self, data: bytes | bytearray, end: int, messages: list[Message]
-    ) -> int:
-        """Parse what nearly always comes: messages in one frame each, all of it here.
-
-        Returns the position of what comes after them.
-        """
-        position = 0
+    def _parse_whole(self, data: Buffer, position: int, end: int) -> Message | None:
+        """Parse a message in one frame, all of it here, or return None."""
         if self._unparsed or self._remaining or self._message is not None:
-            return position
-        if self.state is not _OPEN:
-            return position
-        while position + 6 <= end:
-            first = data[position]
-            length = data[position + 1] - 0x80
-            if (first != 0x81 and first != 0x82) or length < 0 or length == 127:
-                break
-            start = position + 2
-            if length == 126:
-                length = data[position + 2] << 8 | data[position + 3]
-                start = position + 4
-                if length < 126:
-                    break
-            frame_end = start + 4 + length
-            if frame_end > end or length > self._max_message_size:
-                break
-            if first == 0x81:
-                messages.append(unmask_text(data, start, length))
-            else:
-                messages.append(unmask(data, start, length))
-            position = frame_end
-        return position
+            return None
+        if self.state is not _OPEN or position + 6 > end:
+            return None
+        first = data[position]
+        length = data[position + 1] - 0x80
+        if (first != 0x81 and first != 0x82) or length < 0 or length == 127:
+            return None
+        start = position + 2
+        if length == 126:
+            length = data[position + 2] << 8 | data[position + 3]
+            start = position + 4
+            if length < 126:
+                return None
+        self._position = start + 4 + length
+        if self._position > end or length > self._max_message_size:
+            return None
+        if first == 0x81:
+            return unmask_text(data, start, length)
+        return unmask(data, start, length)
 
     def _parse(self, data: bytes, messages: list[Message]) -> None:
         if self.state is _CLOSED:

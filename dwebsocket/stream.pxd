@@ -24,7 +24,7 @@ cdef class Stream(Inbox):
     cdef public int slice_
 
     @cython.locals(protocol=Protocol)
-    cpdef _on_received(self, list messages, Py_ssize_t size)
+    cpdef _on_received(self, received, Py_ssize_t size)
     cdef _resume_below_limit(self)
     cdef _pause(self)
     cpdef _resume(self)

@@ -220,13 +220,14 @@ class Stream(Inbox):
             except Exception:
                 self._on_error()
 
-    def _on_received(self, messages: list[Message], size: int) -> None:
-        """Take what ``size`` bytes of the peer have given."""
+    def _on_received(self, received: Message | list[Message], size: int) -> None:
+        """Take what ``size`` bytes of the peer have given, as Protocol returned it."""
         protocol = self.protocol
         self.heard_at = self._heartbeat.clock
         self.bytes_in += size
-        if messages:
-            if self._store(messages):
+        # An empty message is one as well.
+        if not isinstance(received, list) or received:
+            if self._store(received):
                 self._pause()
             self._wake_later()
         if protocol.replies:
@@ -244,7 +245,7 @@ class Stream(Inbox):
         # Not at the limit, but well below: else each message would stop and
         # start the watcher.
         if (
-            self.inbox_count <= self._max_queue // 2
+            self._count_messages() <= self._max_queue // 2
             and self._inbox_size <= self._max_inbox_size // 2
         ):
             self._resume()

@@ -9,6 +9,7 @@ from .stream cimport Stream
 from .syscalls cimport send
 
 cdef object _OPEN
+cdef Py_ssize_t _LONG
 cdef object getcurrent
 
 cdef _before_wait(current)

@@ -22,6 +22,7 @@ from .syscalls import send, send_long
 __all__ = ["Transport"]
 
 _OPEN = State.OPEN
+_LONG = LONG
 
 #: Bytes, for ``keep_current``.
 _NOT_SENT_SIZE = 16384
@@ -71,7 +72,7 @@ class Transport(Stream):
                 self._queue_backlog()
         if (
             isinstance(message, (str, bytes))
-            and len(message) >= LONG
+            and len(message) >= _LONG
             and not self._is_tls
         ):
             self._send_long(message)
