@@ -203,14 +203,6 @@ def test_settings(inventory: dict[str, set[str]]) -> None:
         assert ast.literal_eval(values[name]["Default"]) == expected, name
 
 
-def test_options_of_tasks() -> None:
-    listed = re.findall(
-        r"^    ``(\".+\")``: ``(.+)``$", PAGES["reference-settings"], re.M
-    )
-    defaults = {ast.literal_eval(k): ast.literal_eval(v) for k, v in listed}
-    assert defaults == conf.TaskSettings._field_defaults
-
-
 def test_options() -> None:
     options = {
         name: fields["Option"]
