@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.core import signing
 from django.core.cache import cache
 from django.test import override_settings
+from django.utils.translation import gettext_lazy
 
 from dwebsocket.tasks import (
     Task,
@@ -174,11 +175,16 @@ def test_update() -> None:
     with progress("a", 10) as task, with_interval(NEVER):
         task.update(current=3, total=None)
         task.advance(0.5, text="x" * 2000)
+        task._send()
+        assert read("a")["text"] == "x" * 999 + "…"
+        task.update(text=gettext_lazy("Yes"))
         with pytest.raises(TypeError):
             task.update(result={1, 2})
+        with pytest.raises(ValueError):
+            task.update(result=float("nan"))
     state = read("a")
     assert (state["current"], state["total"], state["result"]) == (3.5, None, None)
-    assert state["text"] == "x" * 999 + "…"
+    assert state["text"] == "Yes"
 
 
 @pytest.mark.parametrize("name", ["", "x" * 181, "ü" * 91, "\ud800"])
@@ -280,6 +286,24 @@ def test_watchers_hear_of_it_without_the_cache(client: WebSocketClient) -> None:
         with override_settings(CACHES={"default": cache}), progress("a"):
             logger.info("a line")
         assert set(watcher.wait_for_end()) == {"task.progress", "task.log", "task.done"}
+
+
+class SoftTimeLimitExceeded(Exception):
+    """As Celery's, which a signal raises at any time."""
+
+
+def test_a_time_limit_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with progress("a") as task:
+        with monkeypatch.context() as patch:
+
+            def interrupt(*args: Any) -> None:
+                raise SoftTimeLimitExceeded
+
+            patch.setattr("dwebsocket.tasks.task.write_state", interrupt)
+            with pytest.raises(SoftTimeLimitExceeded):
+                task.advance()
+                task._send(wait=True)
+    assert read("a")["state"] == "done"
 
 
 # Joining late, and again

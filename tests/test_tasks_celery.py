@@ -92,12 +92,18 @@ def open_worker(site: Site, broker: str, directory: Path) -> Iterator[None]:
     command += ["--concurrency", "1", "--without-gossip", "--without-mingle"]
     command += ["--loglevel", "INFO"]
     path = directory / "celery.log"
+
+    def is_ready() -> bool:
+        text = path.read_text()
+        assert process.poll() is None, text
+        return " ready." in text
+
     with (
         path.open("wb") as log,
         subprocess.Popen(command, env=environ, stdout=log, stderr=log) as process,
     ):
         try:
-            wait_for(lambda: b" ready." in path.read_bytes(), "Celery")
+            wait_for(is_ready, "Celery")
             yield
         finally:
             process.terminate()

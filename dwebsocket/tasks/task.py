@@ -75,7 +75,7 @@ class Task:
         self._options = settings.tasks
         self._show_error = show_error
         self._capture = Capture(self, log_level, loggers, excluded)
-        # What changes the following, in short.
+        # Held for a moment, while what follows is changed.
         self._lock = threading.RLock()
         self._state: dict[str, Any] = {
             "task": name,
@@ -93,7 +93,7 @@ class Task:
         self._log: deque[dict[str, Any]] = deque(maxlen=lines)
         self._unsent: deque[dict[str, Any]] = deque(maxlen=lines)
         self._has_changed = self._is_pending = False
-        # One at a time stores and sends.
+        # Held while it is stored and sent.
         self._sender = threading.Lock()
         self._next_at = 0.0
         self._helper: threading.Thread | None = None
@@ -148,10 +148,11 @@ class Task:
             self._has_changed = True
             self._is_over.set()
         self._wake.set()
-        for pause in (*_LAST_RETRIES, None):
-            if self._send(wait=True) or pause is None:
+        for pause in _LAST_RETRIES:
+            if self._send(wait=True):
                 return
             time.sleep(pause)
+        self._send(wait=True)
 
     def abandon(self) -> None:
         """End without telling so: another process does."""
@@ -198,15 +199,16 @@ class Task:
     ) -> None:
         """Change what is told; a ``total`` of None isn't known.
 
-        ``result`` is any JSON for those who watch, the address of a file say; a
-        TypeError is raised for anything else.
+        ``result`` is any JSON for those who watch, the address of a file say; raises
+        TypeError or ValueError for what isn't.
         """
         changes = {"current": current, "total": total, "text": text, "result": result}
         changes = {key: value for key, value in changes.items() if value is not _UNSET}
         if "text" in changes:
             changes["text"] = _shorten(text)
         if "result" in changes:
-            changes["result"] = json.loads(json.dumps(result, cls=DjangoJSONEncoder))
+            encoded = json.dumps(result, cls=DjangoJSONEncoder, allow_nan=False)
+            changes["result"] = json.loads(encoded)
         with self._lock:
             self._state.update(changes)
             self._has_changed = self._is_pending = True
@@ -316,6 +318,9 @@ class Task:
             try:
                 function(*args)
             except Exception as exc:
+                # Celery throws it, by a signal, into whatever is going on.
+                if type(exc).__name__ == "SoftTimeLimitExceeded":
+                    raise
                 logger.warning("task %s can't be %s: %s", self.name, what, exc)
                 return False
         return True
@@ -352,7 +357,9 @@ def _describe(error: BaseException, *, is_shown: bool = False) -> dict[str, Any]
     return {"type": type(error).__name__, "message": message}
 
 
-def _shorten(text: str) -> str:
+def _shorten(text: object) -> str:
+    # It may be lazy.
+    text = str(text)
     return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
 
 
