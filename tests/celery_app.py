@@ -18,6 +18,7 @@ import dwebsocket.tasks.celery  # noqa: E402
 from dwebsocket.tasks import current_task  # noqa: E402
 
 app = celery.Celery("watched", broker=os.environ["CELERY_BROKER"])
+app.conf.worker_lost_wait = 0.5
 
 dwebsocket.tasks.celery.connect(lambda task: not task.name.endswith(".unwatched"))
 

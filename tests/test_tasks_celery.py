@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import celery
 import pytest
+from selenium.webdriver.support.ui import WebDriverWait
 
 from .clients import connect
 from .redis_servers import open_redis
@@ -27,9 +28,6 @@ class Work:
     def __init__(self, site: Site, broker: str) -> None:
         self.site = site
         self._app = celery.Celery(broker=broker)
-        # Celery notices it after ten seconds.
-        self.killed = str(uuid4())
-        self.send("die", id=self.killed)
 
     def send(self, name: str, *arguments: Any, id: str) -> None:
         self._app.send_task(f"tests.celery_app.{name}", arguments, task_id=id)
@@ -130,6 +128,18 @@ def test_success(work: Work) -> None:
         assert watcher.lines == lines
 
 
+def test_on_a_page(work: Work, driver: Any) -> None:
+    id = str(uuid4())
+    driver.get(f"{work.site.server.http}/task/page/{id}/")
+    work.send("read_rows", 3, id=id)
+    script = "return first.state?.state === 'done' && first.shadowRoot.textContent"
+    shown = WebDriverWait(driver, TIMEOUT).until(
+        lambda driver: driver.execute_script(script)
+    )
+    assert "row 2" in shown and "WARNING That was all." in shown
+    assert shown.endswith("Done")
+
+
 def test_what_the_task_tells_itself(work: Work) -> None:
     id = str(uuid4())
     with work.watch(id) as watcher:
@@ -215,8 +225,8 @@ def test_redis_hangs_for_a_while(work: Work) -> None:
 
 
 def test_what_is_killed(work: Work) -> None:
-    with work.watch(work.killed) as watcher:
-        content = watcher.snapshot
-        if content["state"] != "failed":
-            content = watcher.wait_for("failed")
-        assert content["error"] == {"type": "WorkerLostError", "message": None}
+    id = str(uuid4())
+    with work.watch(id) as watcher:
+        work.send("die", id=id)
+        error = {"type": "WorkerLostError", "message": None}
+        assert watcher.wait_for("failed")["error"] == error
