@@ -248,6 +248,7 @@ def test_what_fails_around_it_does_not_fail_the_work(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dwebsocket.tasks.task._LAST_RETRIES", (0, 0))
+    monkeypatch.setattr("dwebsocket.tasks.task._RETRY_INTERVAL", NEVER)
     location = f"redis://127.0.0.1:{free_port()}"
     groups = {"BACKEND": "dwebsocket.groups.redis.RedisBackend", "LOCATION": location}
     cache = {
@@ -274,6 +275,28 @@ def test_what_fails_around_it_does_not_fail_the_work(
     assert len(complaints) == 1 + 2 * (1 + 3), complaints
     # They aren't lines of the task.
     assert {line["text"] for line in task._log} == {"a line"}
+
+
+def test_while_it_fails_the_work_does_not_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads = []
+    is_away = True
+
+    def fail_to_write(state: dict[str, Any]) -> None:
+        threads.append(threading.current_thread())
+        if is_away:
+            raise OSError("as asked for")
+
+    monkeypatch.setattr("dwebsocket.tasks.task.write_state", fail_to_write)
+    monkeypatch.setattr("dwebsocket.tasks.task._RETRY_INTERVAL", 0.001)
+    main = threading.current_thread()
+    with with_interval(0.001), progress("a") as task:
+        assert threads == [main]
+        wait_for(lambda: task.advance() or len(threads) > 9, "the thread to try")
+        assert threads.count(main) == 1
+        is_away = False
+        wait_for(lambda: task.advance() or threads.count(main) > 1, "its turn")
 
 
 def test_watchers_hear_of_it_without_the_cache(client: WebSocketClient) -> None:

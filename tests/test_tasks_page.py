@@ -308,3 +308,9 @@ def test_defaults_are_documented() -> None:
 
 def read_docs() -> str:
     return (ROOT / "docs" / "tasks.rst").read_text(encoding="utf-8")
+
+
+def test_scripts_are_ascii() -> None:
+    """A server that names no encoding leaves it to the page."""
+    for path in (ROOT / "dwebsocket" / "static" / "dwebsocket").glob("*.js"):
+        path.read_text(encoding="ascii")

@@ -5,7 +5,8 @@ Rules:
 1. Whoever changes something sends it, if the last sending is long enough ago.  What is
    held back is sent by a thread, which isn't started before there is something.
 2. What has been sent has been stored before; see ``store``.
-3. Nothing that goes wrong with it reaches the work.  Then it is tried more rarely.
+3. Nothing that goes wrong with it reaches the work.  Then only the thread tries it,
+   and more rarely: it may take long.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ class Task:
         # Held while it is stored and sent.
         self._sender = threading.Lock()
         self._next_at = 0.0
+        self._is_well = True
         self._helper: threading.Thread | None = None
         self._wake = threading.Event()
         self._is_over = threading.Event()
@@ -237,7 +239,7 @@ class Task:
         """Something has changed: send it now, or soon."""
         if self._is_over.is_set():
             return
-        if time.monotonic() >= self._next_at:
+        if self._is_well and time.monotonic() >= self._next_at:
             self._send()
         if not self._is_pending:
             return
@@ -281,12 +283,12 @@ class Task:
                 state = {**self._state, "seq": self._seq, "run": self._run}
                 state["log"] = list(self._log)
                 self._is_pending = False
-            is_well = not messages or self._deliver(state, messages)
-            if not is_well:
+            self._is_well = not messages or self._deliver(state, messages)
+            if not self._is_well:
                 self._has_changed = self._is_pending = True
-            interval = self._options.interval if is_well else _RETRY_INTERVAL
+            interval = self._options.interval if self._is_well else _RETRY_INTERVAL
             self._next_at = time.monotonic() + interval
-            return is_well
+            return self._is_well
         finally:
             self._sender.release()
 

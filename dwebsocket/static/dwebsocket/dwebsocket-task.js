@@ -48,7 +48,7 @@
     of: "of",
     skipped: "lines left out",
     away: "Connection lost, trying again",
-    refused: "This task can’t be shown",
+    refused: "This task can\u2019t be shown",
   };
 
   const isOver = ({ state }) => state === "done" || state === "failed";
@@ -219,7 +219,7 @@
     [part~="count"] { font-variant-numeric: tabular-nums; }
     [part~="bar"] {
       box-sizing: border-box; height: var(--dwebsocket-task-height, 0.75em);
-      margin-block: 0.35em; overflow: hidden; border: 1px solid rgb(128 128 128 / 60%);
+      margin-block: 0.35em; overflow: hidden; border: 1px solid rgb(128 128 128);
       border-radius: 1em; background: var(--dwebsocket-task-track, transparent);
     }
     [part~="fill"] {
@@ -456,7 +456,7 @@
       for (const line of added) {
         const skipped = line.number - last - 1;
         if (skipped) {
-          const text = `… ${skipped.toLocaleString()} ${texts.skipped}`;
+          const text = `\u2026 ${skipped.toLocaleString()} ${texts.skipped}`;
           this.#lines.append(make("li", "line line-skipped", {}, text));
         }
         this.#lines.append(makeLine(line));
