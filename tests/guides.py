@@ -6,7 +6,8 @@ Steps are, in the order of the page,
   changes it: a statement takes the place of the one that defines the same name, or else
   goes to the end;
 * a block of the language ``console``: commands after "$ ", continued as in a shell, and
-  what they print, "..." being anything.  Nothing there: they only have to succeed;
+  what they print, "..." being anything, also in more lines.  Nothing there: they only
+  have to succeed;
 * "Stop ... with Ctrl-C";
 * what a person does in a browser: a paragraph with :kbd: or an address of the reader's
   machine.  The test does it; none may be left out.
@@ -120,6 +121,8 @@ class Guide:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for server in self._servers:
+            server.process.terminate()
         for server in self._servers:
             server.stop()
             # For who looks at what went wrong.
@@ -253,8 +256,13 @@ def _split_console(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _matches(expected: str, output: str) -> bool:
-    pattern = re.escape(expected).replace(r"\.\.\.", ".*")
-    return re.fullmatch(pattern, output.strip(), re.DOTALL) is not None
+    pattern = ""
+    for line in expected.splitlines():
+        if line == "...":
+            pattern += r"(.*\n)*"
+        else:
+            pattern += re.escape(line).replace(r"\.\.\.", ".*") + r"\n"
+    return re.fullmatch(pattern, output.strip() + "\n") is not None
 
 
 def _change(source: str, excerpt: str) -> str:

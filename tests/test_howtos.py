@@ -77,13 +77,6 @@ def test_coming_from_gevent_websocket(stack: ExitStack, tmp_path: Path) -> None:
     check_echo(guide, "/echo/")
     assert guide.server.get("/echo/")[0] == 400
     guide.stop()
-    guide.start(
-        "gunicorn -k geventwebsocket.gunicorn.workers.GeventWebSocketWorker "
-        f"-b 127.0.0.1:{guide.port} mysite.wsgi"
-    )
-    guide.wait_until_listening()
-    check_echo(guide, "/echo/")
-    guide.stop()
 
     guide.follow_to("With dwebsocket, the class is a view")
     check_chat(guide, "Welcome")
