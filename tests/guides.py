@@ -90,9 +90,11 @@ def read_page(name: str) -> list[Block | Paragraph]:
         body: list[str] = []
         while lines and (not lines[0] or lines[0].startswith("    ")):
             body.append(lines.pop(0))
-        text = textwrap.dedent("\n".join(body)).strip("\n")
-        options = dict(re.findall(r"^:(\w+): (.*)\n*", text, re.MULTILINE))
-        text = re.sub(r"\A(:\w+: .*\n*)+", "", text) + "\n"
+        text = textwrap.dedent("\n".join(body)).strip("\n") + "\n"
+        options: dict[str, str] = {}
+        while option := re.match(r":(\w+): (.*)\n+", text):
+            options[option[1]] = option[2]
+            text = text[option.end() :]
         language = directive[2]
         if directive[1] == "literalinclude":
             language = options["language"]
