@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -50,7 +51,10 @@ class Page:
     def __init__(self, driver: webdriver.Chrome, server: Server) -> None:
         self._driver = driver
         self._server = server
-        self._wait_until = WebDriverWait(driver, TIMEOUT, _POLL_INTERVAL).until
+        # What was found may go at once, with its page.
+        stale = [StaleElementReferenceException]
+        wait = WebDriverWait(driver, TIMEOUT, _POLL_INTERVAL, ignored_exceptions=stale)
+        self._wait_until = wait.until
 
     def open(self, path: str) -> Page:
         self._driver.get(self._server.http + path)

@@ -19,12 +19,10 @@ tests, and of what ``pip install`` should get it is checked that it is there.
 from __future__ import annotations
 
 import ast
-import contextlib
 import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -179,16 +177,6 @@ class Guide:
         shell = [*_SHELL, f"exec env {command}"]
         self._servers.append(Server(shell, port, self.directory, **self._environ))
 
-    def wait_until_listening(self) -> None:
-        def is_listening() -> bool:
-            assert self.server.process.poll() is None, self.server.log
-            with contextlib.suppress(ConnectionRefusedError):
-                socket.create_connection(("127.0.0.1", self.port), TIMEOUT).close()
-                return True
-            return False
-
-        wait_for(is_listening, self._command)
-
     def stop(self) -> None:
         """Press Ctrl-C."""
         for server in self._servers:
@@ -240,7 +228,7 @@ class Guide:
             if output:
                 wait_for(lambda: _matches(output, self.server.log), output)
             else:
-                self.wait_until_listening()
+                self.server.wait_until_listening()
         else:
             printed = self.run(command)
             assert not output or _matches(output, printed), f"{command}\n{printed}"

@@ -127,6 +127,18 @@ class Server:
 
         wait_for(is_ready, f"{self.command}")
 
+    def wait_until_listening(self) -> None:
+        """Wait until it accepts connections, whatever it then makes of them."""
+
+        def is_listening() -> bool:
+            assert self.process.poll() is None, f"{self.command} ended:\n{self.log}"
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", self.port), TIMEOUT).close()
+                return True
+            return False
+
+        wait_for(is_listening, f"{self.command}")
+
     @property
     def children(self) -> list[int]:
         """Processes that this one has started: gunicorn's workers."""

@@ -117,7 +117,7 @@ def test_coming_from_dwebsocket_0_5(stack: ExitStack, tmp_path: Path) -> None:
     guide.follow_to("A list of connections")
     assert "dwebsocket.W001" in guide.run("python manage.py check")
     guide.start(server)
-    guide.wait_until_listening()
+    guide.server.wait_until_listening()
     with connect(guide.server, "/echo-once/") as websocket:
         websocket.send("once")
         assert websocket.recv(TIMEOUT) == "once"
@@ -135,7 +135,7 @@ def test_coming_from_dwebsocket_0_5(stack: ExitStack, tmp_path: Path) -> None:
     guide.stop()
     guide.follow_to_end()
     guide.start(server)
-    guide.wait_until_listening()
+    guide.server.wait_until_listening()
     check_chat(guide)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import email
 import json
+import socket
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from .clients import connect, hammer, handshake
 from .proxies import make_command
-from .servers import PROXIES, ROOT, Farm, Server, free_port
+from .servers import PROXIES, ROOT, TIMEOUT, Farm, Server, free_port
 
 
 @pytest.fixture(scope="module", params=PROXIES)
@@ -53,6 +55,45 @@ def test_the_origin_is_compared_with_the_host_that_the_browser_asked_for(
     with pytest.raises(InvalidStatus) as caught:
         connect(server, "/echo/", origin="http://elsewhere.example")
     assert caught.value.response.status_code == 403
+
+
+@pytest.mark.parametrize("kind", ["nginx", "caddy", "apache", "haproxy"])
+def test_the_server_is_told_what_the_client_cannot_forge(
+    kind: str, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        upstream = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        upstream.settimeout(TIMEOUT)
+        port = free_port()
+        address = f"127.0.0.1:{upstream.getsockname()[1]}"
+        proxy = Server(make_command(kind, tmp_path, port, address), port, tmp_path)
+        stack.callback(proxy.stop)
+        proxy.wait_until_listening()
+        client = stack.enter_context(
+            socket.create_connection(("127.0.0.1", port), TIMEOUT)
+        )
+        client.sendall(
+            f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            "X-Forwarded-Proto: https\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n".encode()
+        )
+        connection, _ = upstream.accept()
+        stack.enter_context(connection)
+        connection.settimeout(TIMEOUT)
+        head = b""
+        while b"\r\n\r\n" not in head:
+            data = connection.recv(1000)
+            assert data, head
+            head += data
+    headers = email.message_from_bytes(head.partition(b"\r\n")[2])
+    assert headers.get_all("Upgrade") == ["websocket"]
+    assert [value.lower() for value in headers.get_all("Connection", [])] == ["upgrade"]
+    assert headers.get_all("Host") == [f"127.0.0.1:{port}"]
+    assert headers.get_all("X-Forwarded-Proto") == ["http"]
+    addresses = ",".join(headers.get_all("X-Forwarded-For", []))
+    assert addresses.rpartition(",")[2].strip() == "127.0.0.1"
 
 
 def test_no_handshake_fails_while_a_machine_is_taken_out(
