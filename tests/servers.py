@@ -317,11 +317,11 @@ class Farm:
         """Start a proxy in front of gunicorn."""
         from .proxies import make_command
 
-        upstream = self("gunicorn", site)
-        address = f"127.0.0.1:{upstream.port}"
         if kind.endswith("-unix"):
             address = str(self._directory / f"{site}.sock")
             self.start("gunicorn", site, options=["-b", f"unix:{address}"])
+        else:
+            address = f"127.0.0.1:{self('gunicorn', site).port}"
         port = free_port()
         command = make_command(kind, self._directory, port, address)
         server = Server(command, port, self._directory)
