@@ -21,7 +21,12 @@ def find_extensions() -> list[Extension]:
 
     extensions: list[Extension] = cythonize(
         [
-            Extension(f"dwebsocket.{path.stem}", [f"dwebsocket/{path.stem}.py"])
+            Extension(
+                f"dwebsocket.{path.stem}",
+                [f"dwebsocket/{path.stem}.py"],
+                # Without what only debuggers read: a fifth of the size.
+                extra_compile_args=["-g0"] if os.name == "posix" else [],
+            )
             for path in sorted(Path("dwebsocket").glob("*.pxd"))
         ],
         build_dir="build/cython",
