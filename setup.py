@@ -47,7 +47,7 @@ def find_extensions() -> list[Extension]:
 
 def read_description() -> str:
     """Return README.rst for PyPI, where links into the repository lead nowhere."""
-    text = Path("README.rst").read_text()
+    text = Path("README.rst").read_text(encoding="utf-8")
     text = re.sub(r"^\.\. image:: docs/.*\n(?: +\S.*\n)*\n", "", text, flags=re.M)
     return re.sub(r"`([^`<]+?)\s+<(?!\w+:)[^>]+>`__", r"\1", text)
 
