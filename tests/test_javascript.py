@@ -31,7 +31,7 @@ def test_node(path: Path) -> None:
     node, environment = find_node()
     result = subprocess.run(
         [node, "--test", "--test-reporter=tap", str(path)],
-        env={**environment, "CLIENT": str(STATIC / "dwebsocket.js")},
+        env={**environment, "STATIC": str(STATIC)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -3,6 +3,7 @@
 
 const http = require("node:http");
 const net = require("node:net");
+const path = require("node:path");
 const { once } = require("node:events");
 const WebSocket = require("ws");
 
@@ -12,9 +13,10 @@ globalThis.WebSocket = WebSocket;
 const reported = [];
 globalThis.reportError = (error) => reported.push(error);
 
-const CLIENT =
-  process.env.CLIENT ??
-  require.resolve("../../dwebsocket/static/dwebsocket/dwebsocket.js");
+/** Where the package's scripts are: it may be installed elsewhere. */
+const STATIC =
+  process.env.STATIC ?? path.resolve(__dirname, "../../dwebsocket/static/dwebsocket");
+const CLIENT = path.join(STATIC, "dwebsocket.js");
 require(CLIENT);
 const dwebsocket = globalThis.dwebsocket;
 
@@ -113,6 +115,7 @@ async function until(condition) {
 
 module.exports = {
   CLIENT,
+  STATIC,
   Server,
   connect,
   converse,

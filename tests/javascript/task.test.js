@@ -2,10 +2,11 @@
 "use strict";
 
 const assert = require("node:assert/strict");
+const path = require("node:path");
 const { test } = require("node:test");
-const { Server, connect, converse, until } = require("./helpers");
+const { STATIC, Server, connect, converse, until } = require("./helpers");
 
-require("../../dwebsocket/static/dwebsocket/dwebsocket-task.js");
+require(path.join(STATIC, "dwebsocket-task.js"));
 const { TaskWatch, texts } = globalThis.dwebsocketTask;
 
 const RUN = 1000;
