@@ -18,6 +18,7 @@ from django.http import HttpRequest
 from django.test import override_settings
 
 from dwebsocket import groups, require_websocket
+from dwebsocket.management.commands import websockets
 from dwebsocket.registry import registry
 from dwebsocket.testing import connect
 from dwebsocket.views import WebSocketView
@@ -181,15 +182,20 @@ def test_command_without_a_backend_for_it() -> None:
         call_command("websockets", stdout=io.StringIO())
 
 
-def test_more_than_a_page_of_all_processes(site: Site, database: None) -> None:
-    count = 1100
+def test_more_than_a_page_of_all_processes(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websockets, "MAX_LIMIT", 40)
+    count = 100
     with contextlib.ExitStack() as stack:
         for number in range(count):
             server = site.servers[number % len(site.servers)]
             sock, received = clients.handshake(server, "/handlers/echo/")
             stack.enter_context(sock)
             assert b" 101 " in received
-        found = run(site, "--json", "--limit", "2000", "--path", "/handlers/")[0]
+        found = run(site, "--json", "--limit", "90", "--path", "/handlers/")[0]
+        assert len({json.loads(line)["id"] for line in found}) == 90
+        found = run(site, "--json", "--limit", "200", "--path", "/handlers/")[0]
         assert len({json.loads(line)["id"] for line in found}) == count
 
 
