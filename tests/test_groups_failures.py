@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from django.db import connection, transaction
@@ -188,17 +189,25 @@ def test_a_worker_killed(site: Site, members: Members) -> None:
     assert not gone & {member[0] for member in site.call("members", "room")}
 
 
-def test_sentinel_makes_another_the_master(
-    tmp_path_factory: pytest.TempPathFactory, database: None
-) -> None:
-    directory = tmp_path_factory.mktemp("sentinel")
+@contextlib.contextmanager
+def open_alone(
+    directory: Path, kind: str
+) -> Iterator[tuple[Site, list[RedisServer], Members]]:
+    """Open a site on servers of its own."""
     with (
-        open_redis(directory, "sentinel") as engine,
+        open_redis(directory, kind) as engine,
         Site(directory, engine) as site,
         Members(site) as members,
+    ):
+        yield site, engine.servers, members
+
+
+def test_sentinel_makes_another_the_master(tmp_path: Path, database: None) -> None:
+    with (
+        open_alone(tmp_path, "sentinel") as (site, servers, members),
         survive(site, members, "failover"),
     ):
-        engine.servers[0].kill()
+        servers[0].kill()
         wait_for(lambda: site.find_error("send", "x", "y") is None, "the new master")
 
 
@@ -212,36 +221,26 @@ def find_primary(servers: list[RedisServer], channel: str) -> tuple[int, int]:
     raise AssertionError(slot)
 
 
-def test_a_replica_takes_over_in_a_cluster(
-    tmp_path_factory: pytest.TempPathFactory, database: None
-) -> None:
-    directory = tmp_path_factory.mktemp("cluster")
+def test_a_replica_takes_over_in_a_cluster(tmp_path: Path, database: None) -> None:
     with (
-        open_redis(directory, "cluster with replicas") as engine,
-        Site(directory, engine) as site,
-        Members(site) as members,
+        open_alone(tmp_path, "cluster with replicas") as (site, servers, members),
         survive(site, members, "failover"),
     ):
-        _, primary = find_primary(engine.servers, "g:failover")
-        engine.servers.pop(primary).kill()
+        _, primary = find_primary(servers, "g:failover")
+        servers.pop(primary).kill()
         # Only what is published elsewhere gets through.
         assert site.find_error("send", "failover", "x") == "GroupError"
         assert site.server.get("/page/")[2] == "a page"
 
 
-def test_a_slot_moves_in_a_cluster(
-    tmp_path_factory: pytest.TempPathFactory, database: None
-) -> None:
-    directory = tmp_path_factory.mktemp("cluster")
+def test_a_slot_moves_in_a_cluster(tmp_path: Path, database: None) -> None:
     with (
-        open_redis(directory, "cluster") as engine,
-        Site(directory, engine) as site,
-        Members(site) as members,
+        open_alone(tmp_path, "cluster") as (site, servers, members),
         survive(site, members, "moving") as ours,
     ):
-        slot, index = find_primary(engine.servers, "g:moving")
-        source = engine.servers[index]
-        target = engine.servers[index - 1]
+        slot, index = find_primary(servers, "g:moving")
+        source = servers[index]
+        target = servers[index - 1]
         source_id, target_id = (
             server.ask("CLUSTER", "MYID") for server in (source, target)
         )

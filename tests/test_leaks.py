@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from .clients import MIB, frame
+from .clients import MIB, frame, read_until
 from .servers import TIMEOUT, Farm, Server, wait_for
 
 CONNECTIONS = int(os.environ.get("TEST_LEAK_CONNECTIONS", "1000"))
@@ -99,8 +100,8 @@ def open_websockets(sockets: Sockets, path: str) -> None:
     expect(sockets, 101)
 
 
-def closed_by_client(server: Server, sockets: Sockets) -> None:
-    open_websockets(sockets, "/echo/")
+def closed_by_client(server: Server, sockets: Sockets, path: str = "/echo/") -> None:
+    open_websockets(sockets, path)
     send(sockets, frame(1, b"Hello"))
     for sock in sockets:
         assert sock.recv(100) == b"\x81\x05Hello"
@@ -118,30 +119,22 @@ def view_returns(server: Server, sockets: Sockets) -> None:
     expect_close(sockets, 1000)
 
 
-def view_fails(server: Server, sockets: Sockets) -> None:
-    open_websockets(sockets, "/fail/")
+def view_fails(server: Server, sockets: Sockets, path: str = "/fail/") -> None:
+    open_websockets(sockets, path)
     send(sockets, frame(2, b"\0" * 1000))
     expect_close(sockets, 1011)
 
 
 def handler_closed_by_client(server: Server, sockets: Sockets) -> None:
-    open_websockets(sockets, "/handlers/echo/")
-    send(sockets, frame(1, b"Hello"))
-    for sock in sockets:
-        assert sock.recv(100) == b"\x81\x05Hello"
-    send(sockets, CLOSE)
-    expect_end(sockets, b"\x88\x02\x03\xe8")
+    closed_by_client(server, sockets, "/handlers/echo/")
 
 
 def handler_fails(server: Server, sockets: Sockets) -> None:
-    open_websockets(sockets, "/handlers/fail/")
-    send(sockets, frame(2, b"\0" * 1000))
-    expect_close(sockets, 1011)
+    view_fails(server, sockets, "/handlers/fail/")
 
 
 def handler_reset_while_idle(server: Server, sockets: Sockets) -> None:
-    open_websockets(sockets, "/handlers/echo/")
-    reset(sockets)
+    reset_while_idle(server, sockets, "/handlers/echo/")
 
 
 def view_fails_before_accepting(server: Server, sockets: Sockets) -> None:
@@ -184,8 +177,43 @@ def half_closed_in_handshake(server: Server, sockets: Sockets) -> None:
     expect_end(sockets)
 
 
-def reset_while_idle(server: Server, sockets: Sockets) -> None:
-    open_websockets(sockets, "/echo/")
+def reset_while_idle(server: Server, sockets: Sockets, path: str = "/echo/") -> None:
+    open_websockets(sockets, path)
+    reset(sockets)
+
+
+_numbers = itertools.count()
+
+
+def open_members(sockets: Sockets) -> str:
+    """Open connections, in a group of all and in one of their own; return its name."""
+    open_websockets(sockets, "/groups/member/?group=leaks")
+    # Not in the path: caches would hold each.
+    group = f"leaks {next(_numbers)}"
+    join = json.dumps(["join", [group], {"announce": True, "data": "x"}])
+    send(sockets, frame(1, join.encode()))
+    for sock in sockets:
+        read_until(sock, b"", b'{"result":null}')
+    return group
+
+
+def members_closed_by_client(server: Server, sockets: Sockets) -> None:
+    open_members(sockets)
+    send(sockets, CLOSE)
+    expect_end(sockets, b"\x88\x02\x03\xe8")
+
+
+def members_closed_by_group(server: Server, sockets: Sockets) -> None:
+    group = open_members(sockets)
+    server.post_json("/groups/call/", ["close", [group, 4000], {}])
+    expect_close(sockets, 4000)
+
+
+def members_listed_and_reset(server: Server, sockets: Sockets) -> None:
+    group = open_members(sockets)
+    call = ["connections", [], {"group": group}]
+    assert server.post_json("/groups/call/", call)["result"]["total"] == BATCH
+    server.post_json("/groups/call/", ["send", [group, "to all"], {}])
     reset(sockets)
 
 
@@ -266,6 +294,9 @@ WAYS = [
     message_too_big,
     close_is_not_answered,
     killed_by_heartbeat,
+    members_closed_by_client,
+    members_closed_by_group,
+    members_listed_and_reset,
 ]
 
 
