@@ -8,6 +8,7 @@
 # make test-dist  all tests of what "make dist" makes, installed elsewhere
 # make format  what lint asks for
 # make docs    the documentation in docs/_build/html
+# make screenshots  the pictures of the example project that the docs show
 # make fuzz    look for faults (TARGET=protocol, frames, handshake or deflate, SECONDS=)
 
 PYTHON ?= python3
@@ -22,8 +23,8 @@ SOURCES = benchmarks docs dwebsocket example_project setup.py tests
 HOT_PATH = frames protocol transport websocket compiled
 RUFF = --target-version py310 --line-length 88 --exclude tests/readme_views.py
 
-.PHONY: demo serve demo-redis test matrix dist test-dist lint format docs fuzz \
-	packages clean
+.PHONY: demo serve demo-redis test matrix dist test-dist lint format docs \
+	screenshots fuzz packages clean
 
 demo: $(VENV)/.example
 	cd example_project && $(abspath $(BIN))/python manage.py migrate --verbosity 0
@@ -76,6 +77,9 @@ format: $(VENV)/.test
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html
+
+screenshots: packages $(VENV)/.test
+	$(BIN)/python -m tests.screenshots docs/images
 
 # What is learned is kept in build/, so that the next run starts from there.
 fuzz: $(VENV)/.test

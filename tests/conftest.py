@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -57,37 +56,16 @@ def example_farm(farm: Any) -> Any:
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
     """A real browser without a window."""
-    with _open_browser() as driver:
+    from .browser import open_browser
+
+    with open_browser() as driver:
         yield driver
 
 
 @pytest.fixture(scope="module")
 def second_driver() -> Iterator[Any]:
     """Another browser, for another user: it has cookies of its own."""
-    with _open_browser() as driver:
-        yield driver
+    from .browser import open_browser
 
-
-@contextlib.contextmanager
-def _open_browser() -> Iterator[Any]:
-    from selenium import webdriver
-
-    from .servers import find_program
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = find_program("chromium", "chromium")
-    for option in (
-        "--headless",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-dev-shm-usage",
-        "--disable-gpu",
-        "--disable-quic",
-        "--disable-sync",
-        "--no-first-run",
-        "--no-sandbox",
-    ):
-        options.add_argument(option)
-    service = webdriver.ChromeService(find_program("chromedriver", "chromium-driver"))
-    with webdriver.Chrome(options, service) as driver:
+    with open_browser() as driver:
         yield driver

@@ -101,9 +101,14 @@ class Page:
             for found in self._driver.find_elements(By.CSS_SELECTOR, selector)
         ]
 
+    @property
+    def handle(self) -> str:
+        """That of the window."""
+        return self._driver.current_window_handle
+
     def open_window(self) -> str:
         """Go on in a new window; return the handle of the one before."""
-        handle = self._driver.current_window_handle
+        handle = self.handle
         self._driver.switch_to.new_window("window")
         return handle
 
@@ -114,7 +119,7 @@ class Page:
 
     def switch(self, handle: str) -> str:
         """Go on in another window; return the handle of this one."""
-        before = self._driver.current_window_handle
+        before = self.handle
         self._driver.switch_to.window(handle)
         return before
 

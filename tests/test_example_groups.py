@@ -68,6 +68,17 @@ def test_topics(page: Page) -> None:
     page.find("#publish").click()
     expected = {"action": "publish", "topic": "news", "data": "Hello, World!"}
     page.wait("#log li[data-kind=received]", json.dumps(expected))
+    # It is subscribed again after a pause,
+    page.find("#toggle").click()
+    page.wait("#live[data-state=closed]")
+    page.find("#toggle").click()
+    page.wait(f"#log {3 * 'li[data-kind=note] ~ '} li[data-kind=received]", "subscribe")
+    # and hears what is published in another window.
+    first = page.open_window()
+    page.open("/topics/").wait("#publish:enabled")
+    page.fill("#topic-form", topic="news", data="From elsewhere")
+    page.close_window(first)
+    page.wait("#log li[data-kind=received]", "From elsewhere")
     page.send("{")
     page.wait("#log li[data-kind=received]", '{"error":"Not JSON: ')
     page.find("#unsubscribe").click()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
-from typing import Any
 
 import pytest
 from selenium import webdriver
 
+from .browser import emulate
 from .example_page import Page
-from .servers import Farm
+from .servers import ROOT, Farm
 
 _AXE = (files("axe_core_python") / "axe.min.js").read_text()
 
@@ -40,19 +41,6 @@ def browser(driver: webdriver.Chrome) -> webdriver.Chrome:
     return driver
 
 
-def emulate(driver: webdriver.Chrome, scheme: str, width: int) -> None:
-    media: dict[str, Any] = {
-        "features": [
-            {"name": "prefers-color-scheme", "value": scheme},
-            # Else a colour may be looked at on its way to another one.
-            {"name": "prefers-reduced-motion", "value": "reduce"},
-        ]
-    }
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-
-
 def test_pages(browser: webdriver.Chrome, example_farm: Farm) -> None:
     page = Page(browser, example_farm("runserver", "example")).open("/")
     examples = page.run(
@@ -65,7 +53,7 @@ def test_pages(browser: webdriver.Chrome, example_farm: Farm) -> None:
 
 def check(browser: webdriver.Chrome, page: Page, path: str) -> list[str]:
     """Return what is wrong with a page."""
-    emulate(browser, "light", 400)
+    emulate(browser, "light", 400, 900)
     page.open(path)
     page.run("for (const it of document.querySelectorAll('details')) it.open = true")
     problems: list[str] = browser.execute_async_script(
@@ -73,10 +61,18 @@ def check(browser: webdriver.Chrome, page: Page, path: str) -> list[str]:
     )
     if not page.run(_HAS_NO_SIDEWAYS_SCROLL):
         problems.append("scrolls sideways at 400 px")
-    emulate(browser, "dark", 1600)
+    emulate(browser, "dark", 1600, 900)
     problems += browser.execute_async_script(_CHECK, ["color-contrast"])
     if not page.run(_HAS_NO_SIDEWAYS_SCROLL):
         problems.append("scrolls sideways at 1600 px")
     # Nothing of it may be against a strict policy.
     problems += page.run("return refused")
     return problems
+
+
+def test_screenshots_are_small() -> None:
+    """Those of the docs, made by ``make screenshots``."""
+    docs = ROOT / "docs"
+    shown = re.findall(r"image:: (.*)", (docs / "examples.rst").read_text())
+    assert len(shown) == 8
+    assert max((docs / path).stat().st_size for path in shown) < 60_000

@@ -21,4 +21,8 @@ class LineForm(forms.ModelForm):
     class Meta:
         model = Line
         fields = ["text"]
-        widgets = {"text": forms.TextInput(attrs={"autocomplete": "off"})}
+        widgets = {
+            "text": forms.TextInput(
+                {"autocomplete": "off", "aria-describedby": "chat-error"}
+            )
+        }
