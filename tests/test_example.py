@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -144,7 +145,8 @@ def test_its_own_tests(start: list[str], options: list[str]) -> None:
         text=True,
     )
     assert result.returncode == 0, result.stderr
-    assert "Ran 21 tests" in result.stderr
+    count = re.search("Ran ([0-9]+) tests", result.stderr)
+    assert count is not None and int(count[1]) > 20
 
 
 @pytest.mark.parametrize("value", ["1", "{'server_context_takeover': True}"])

@@ -20,7 +20,7 @@ class LineForm(forms.ModelForm):
 
     class Meta:
         model = Line
-        fields = ["text"]
+        fields = ["room", "text"]
         widgets = {
             "text": forms.TextInput(
                 {"autocomplete": "off", "aria-describedby": "chat-error"}

@@ -32,10 +32,8 @@ def enter(message: TypedMessage) -> dict[str, Any]:
 
 @register("say", form=LineForm)
 def say(message: TypedMessage) -> None:
-    room = getattr(message.view, "room", None)
-    if room is None:
-        raise MessageError("chat.no_room", "Enter a room first.")
-    line = Line.objects.create(
-        room=room, author=message.view.person["name"], **message.content
-    )
+    view, room = message.view, message.content["room"]
+    if room != getattr(view, "room", None):
+        raise MessageError("chat.not_there", "Enter the room first.")
+    line = Line.objects.create(author=view.person["name"], **message.content)
     groups.send(f"chat.{room}", encode("chat.line", line.describe()))

@@ -28,7 +28,7 @@ class ChatTests(WebSocketTestMixin, TestCase):
         ):
             ask(ann, "chat.enter", room="lobby")
             ask(bob, "chat.enter", room="gevent")
-            self.assertIsNone(ask(ann, "chat.say", text="Hello"))
+            self.assertIsNone(ask(ann, "chat.say", room="lobby", text="Hello"))
             bob.assert_no_message()
             (line,) = ask(bob, "chat.enter", room="lobby")["lines"]
             self.assertEqual(line["text"], "Hello")
@@ -66,17 +66,18 @@ class ChatTests(WebSocketTestMixin, TestCase):
         with self.client.websocket_connect("/ws/") as websocket:
             error = ask(websocket, "chat.enter", room="cellar")
             self.assertIn("room", error["fields"])
-            error = ask(websocket, "chat.say", text="Hello")
-            self.assertEqual(error["code"], "chat.no_room")
+            error = ask(websocket, "chat.say", room="lobby", text="Hello")
+            self.assertEqual(error["code"], "chat.not_there")
             ask(websocket, "chat.enter", room="lobby")
             for text in " ", "x" * 501:
-                error = ask(websocket, "chat.say", text=text)
+                error = ask(websocket, "chat.say", room="lobby", text=text)
                 self.assertIn("text", error["fields"])
         self.assertFalse(Line.objects.exists())
 
     def test_whoever_says_too_much_is_held_back(self) -> None:
         with self.client.websocket_connect("/ws/") as websocket:
             ask(websocket, "chat.enter", room="lobby")
-            errors = [ask(websocket, "chat.say", text="again") for _ in range(100)]
+            line = {"room": "lobby", "text": "again"}
+            errors = [ask(websocket, "chat.say", **line) for _ in range(100)]
             self.assertIn("rate_limited", {error and error["code"] for error in errors})
             self.assertFalse(websocket.is_closed())

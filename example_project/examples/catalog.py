@@ -27,7 +27,7 @@ from . import models, noise, tasks, views
 class Example:
     """One example: its view and what its card and its page say of it."""
 
-    view: Callable[..., Any]
+    view: Callable[..., Any]  # or what handles a message, if `url_name` is given
     title: str
     summary: str
     name: str = ""  # in URLs and templates: that of the view, with hyphens, if empty

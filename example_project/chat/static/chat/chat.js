@@ -15,7 +15,7 @@ const links = new Map(
 
 let room;
 let people = new Map(); // connection -> { person, name, room }
-let gone = new Set(); // connections that ended while the answer was on its way
+let early = null; // what is announced while the answer is on its way
 
 /* Rooms */
 
@@ -30,12 +30,13 @@ async function enter() {
   }
   if (socket.state !== "open") return; // the next connection enters
   const entered = room;
-  gone = new Set();
+  early = [];
   try {
     const { members, lines } = await socket.request("chat.enter", { room });
     if (room !== entered) return;
-    const here = members.filter(({ id }) => !gone.has(id));
-    people = new Map(here.map(({ id, data }) => [id, data]));
+    people = new Map(members.map(({ id, data }) => [id, data]));
+    for (const change of early) change();
+    early = null;
     lines.forEach(showLine);
     showPeople();
     error.textContent = "";
@@ -50,12 +51,10 @@ addEventListener("hashchange", enter);
 /* Who is there */
 
 socket.on("group.join", ({ id, data }) => update(data, () => people.set(id, data)));
-socket.on("group.leave", ({ id, data }) => {
-  gone.add(id);
-  update(data, () => people.delete(id));
-});
+socket.on("group.leave", ({ id, data }) => update(data, () => people.delete(id)));
 
 function update({ person, name }, change) {
+  early?.push(change);
   const wasHere = listPeople(room).has(person);
   change();
   const isHere = listPeople(room).has(person);
@@ -86,7 +85,7 @@ form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const field = form.elements.text;
   try {
-    await socket.request("chat.say", { text: field.value });
+    await socket.request("chat.say", { room, text: field.value });
     field.value = error.textContent = "";
     field.removeAttribute("aria-invalid");
   } catch (problem) {
@@ -101,22 +100,21 @@ function explain({ message, fields }) {
 }
 
 function showLine({ id, room: where, author, text, said_at: time }) {
-  if (where !== room || document.getElementById(`line-${id}`)) return;
-  const entry = write("line", author, text, new Date(time));
-  entry.id = `line-${id}`;
+  const shown = [...log.querySelectorAll("[data-line]")];
+  if (where !== room || shown.some(({ dataset }) => dataset.line === String(id))) return;
+  // After a pause the history has what newer lines have overtaken.
+  const next = shown.find(({ dataset }) => Number(dataset.line) > id) ?? null;
+  write("line", author, text, new Date(time), next).dataset.line = id;
 }
 
-function write(kind, author, text, time = new Date()) {
+function write(kind, author, text, time = new Date(), next = null) {
   const view = log.parentElement;
   const isAtEnd = view.scrollHeight - view.scrollTop - view.clientHeight < 24;
   const entry = make("li", "");
   entry.dataset.kind = kind;
   if (author) entry.append(make("b", author), " ");
   entry.append(make("span", text), " ", make("time", formatTime(time)));
-  entry.dataset.time = time.getTime();
-  // What was said before comes, after a pause, when newer lines are there.
-  const next = [...log.children].find((other) => other.dataset.time > entry.dataset.time);
-  log.insertBefore(entry, next ?? null);
+  log.insertBefore(entry, next);
   if (isAtEnd) view.scrollTop = view.scrollHeight;
   return entry;
 }

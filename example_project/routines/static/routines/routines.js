@@ -41,8 +41,9 @@ function take(news) {
 }
 
 socket.on("routines.playback", take);
-socket.addEventListener("open", async () => {
-  take(await socket.request("routines.follow", { routine }));
+socket.addEventListener("open", () => {
+  // If this connection is lost meanwhile, the next one asks again.
+  socket.request("routines.follow", { routine }).then(take, () => {});
 });
 clock.addEventListener("change", () => {
   const offset = Math.round(-clock.offset * 10) / 10;
