@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -139,6 +139,17 @@ def test_metadata(release: Release) -> None:
     assert fields["License-Expression"] == "BSD-3-Clause"
     assert fields["Requires-Python"] == ">=3.10"
     assert fields["Description-Content-Type"] == "text/x-rst"
+
+
+def test_description_has_no_links_into_the_repository(release: Release) -> None:
+    payload: Any = metadata(release).get_payload(decode=True)
+    description = payload.decode()
+    readme = (ROOT / "README.rst").read_text(encoding="utf-8")
+    assert "docs/" in readme
+    assert "docs/" not in description
+    headings = r"^(.+)\n[-=]{3,}$"
+    assert re.findall(headings, description, re.M) == re.findall(headings, readme, re.M)
+    assert len(description) > 0.8 * len(readme)
 
 
 def test_description_is_one_that_pypi_shows(release: Release) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -23,13 +22,8 @@ def code_blocks(language: str) -> list[str]:
     return [textwrap.dedent(block) for block in re.findall(pattern, README)]
 
 
-def check(text: str) -> None:
-    """Raise an error for what isn't valid reStructuredText."""
-    publish_doctree(text, settings_overrides={"halt_level": 2, "report_level": 2})
-
-
 def test_is_valid_restructuredtext() -> None:
-    check(README)
+    publish_doctree(README, settings_overrides={"halt_level": 2, "report_level": 2})
 
 
 def test_the_commands_are_seen_first() -> None:
@@ -44,18 +38,6 @@ def test_links_lead_somewhere() -> None:
     assert len(links) > 10
     for link in links:
         assert (ROOT / link).is_file(), link
-
-
-def test_description_for_pypi() -> None:
-    environ = {**os.environ, "DWEBSOCKET_PURE": "1"}
-    command = [sys.executable, "setup.py", "--long-description"]
-    result = subprocess.run(
-        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True
-    )
-    description = result.stdout
-    check(description)
-    assert "docs/" not in description
-    assert len(README) * 0.8 < len(description) < len(README)
 
 
 def test_figures_are_those_of_the_measurements() -> None:
