@@ -4,7 +4,7 @@ An engine publishes, runs commands, and makes connections for subscribers.  A *p
 where a channel is published: "" but in a Cluster, where it is the name of a node and
 channels are sharded (Redis 7: SSUBSCRIBE, SPUBLISH).
 
-Read in redis-py 5.0, 7.1 and 8.1.
+Read in redis-py 5.0, 7.1 and 8.1; ``Redis.from_pool`` came with 5.0.1.
 """
 
 from __future__ import annotations
