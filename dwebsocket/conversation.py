@@ -256,7 +256,7 @@ class Conversation:
             del setters  # a view may go on for days
             if args or kwargs:
                 response = view(self._request, *args, **kwargs)
-            else:  # called without any C in between, for the same reason
+            else:  # without a call in C, which would be on that stack as well
                 response = view(self._request)
             if self._outcome is None:
                 if response is None:
