@@ -150,7 +150,9 @@ class LocalMembers:
     """Memberships by channel; a channel is what a backend sends to."""
 
     def __init__(self) -> None:
-        self._channels: dict[str, set[Membership]] = {}
+        # Served as they joined, which is mostly how they and their sockets lie in
+        # memory: with thousands of members that tells.
+        self._channels: dict[str, dict[Membership, None]] = {}
         self._waiting: deque[_Delivery] = deque()
         self._waiting_size = 0
         # Runs while there are; None otherwise.
@@ -176,23 +178,24 @@ class LocalMembers:
 
     def get(self, channel: str) -> Set[Membership]:
         """Return the members of a channel."""
-        return self._channels.get(channel, _NOBODY)
+        members = self._channels.get(channel)
+        return _NOBODY if members is None else members.keys()
 
     def add(self, channel: str, membership: Membership) -> bool:
         """Add a member; return whether it is the first of the channel."""
         self.attach()
         members = self._channels.get(channel)
         if members is None:
-            self._channels[channel] = {membership}
+            self._channels[channel] = {membership: None}
             return True
-        members.add(membership)
+        members[membership] = None
         return False
 
     def remove(self, channel: str, membership: Membership) -> bool:
         """Remove a member; return whether it was the last of the channel."""
         membership.transport = None
         members = self._channels[channel]
-        members.remove(membership)
+        del members[membership]
         if members:
             return False
         del self._channels[channel]
