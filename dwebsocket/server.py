@@ -183,6 +183,8 @@ class WebSocketServer(TLSLimit, WSGIServer):
 
     def start(self) -> None:
         if self._stopped is not None:
+            # What has to end for it would end new connections as well.
+            self._stopped.wait()
             self._stopped = None
             self.scope.is_draining = False
             self.set_spawn(self.pool)

@@ -195,3 +195,21 @@ def test_one_of_two_servers_stops_and_starts(farm: Farm) -> None:
     server.process.terminate()
     server.process.wait(TIMEOUT)
     assert "Traceback" not in server.log
+
+
+def test_a_server_started_while_it_stops(farm: Farm) -> None:
+    port = free_port()
+    server = farm.start("pywsgi-two", options=[str(port)])
+    second = copy.copy(server)
+    second.port = port
+    with connect(second, "/sleep/") as ends:
+        wait_for(lambda: has_happened(server, "sleeping"), "the view")
+        server.process.send_signal(signal.SIGUSR1)
+        assert wait_until_closed(ends) == 1001
+    # The view sleeps on.
+    server.process.send_signal(signal.SIGUSR1)
+    second.wait_until_ready()
+    with connect(second, "/echo/") as again:
+        wait_for(lambda: "/sleep/ closed by " in server.log, "the view's end")
+        again.send("not closed with the others")
+        assert again.recv() == "not closed with the others"
