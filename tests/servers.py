@@ -27,12 +27,14 @@ EXAMPLE = ROOT / "example_project"
 TIMEOUT = 20 * float(os.environ.get("TEST_TIMEOUT_FACTOR", "1"))
 
 
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    """Wait until ``condition()`` is true; fail the test after a limit."""
-    deadline = time.monotonic() + TIMEOUT
+def wait_for(
+    condition: Callable[[], object], what: str, *, limit: float = TIMEOUT
+) -> None:
+    """Wait until ``condition()`` is true; fail the test after ``limit`` seconds."""
+    deadline = time.monotonic() + limit
     while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"waited {TIMEOUT} s in vain for {what}")
+            pytest.fail(f"waited {limit} s in vain for {what}")
         time.sleep(0.01)
 
 

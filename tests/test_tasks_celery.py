@@ -101,7 +101,7 @@ def open_worker(site: Site, broker: str, directory: Path) -> Iterator[None]:
         subprocess.Popen(command, env=environ, stdout=log, stderr=log) as process,
     ):
         try:
-            wait_for(is_ready, "Celery")
+            wait_for(is_ready, "Celery", limit=TIMEOUT * 3)
             yield
         finally:
             process.terminate()
