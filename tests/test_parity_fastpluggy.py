@@ -77,10 +77,10 @@ def test_hooks(site: Site) -> None:
             receive(websocket)
     for line in (
         f"{websocket_id} sends live.say",
-        "live.say took 0.0",
+        "live.say took ",
         "s: well",
         "s: invalid",
-        f"{websocket_id} closed with 1000 after 0 s",
+        f"{websocket_id} closed with 1000 after ",
     ):
         wait_for(lambda: line in site.server.log, line)  # noqa: B023
 
