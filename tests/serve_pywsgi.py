@@ -1,4 +1,4 @@
-"""Serve an application with gevent.pywsgi: ``serve_pywsgi KIND PORT MODULE``.
+"""Serve an application: ``python -m tests.serve_pywsgi KIND PORT MODULE``.
 
 The kind "tls" takes the file with certificate and key as a fourth argument; "two" is
 two servers, the second on a port of its own, which SIGUSR1 stops and starts again.

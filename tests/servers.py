@@ -224,9 +224,10 @@ def command(kind: str, port: int, site: str = "tests") -> list[str]:
     module = f"{site}.wsgi"
     application = f"{module}:application"
     if kind.startswith("pywsgi-"):
-        script = ROOT / "tests" / "serve_pywsgi.py"
         kind = kind.removeprefix("pywsgi-")
-        return [sys.executable, str(script), kind, str(port), module]
+        # By its path, its directory would be searched for modules.
+        script = "tests.serve_pywsgi"
+        return [sys.executable, "-m", script, kind, str(port), module]
     if kind == "redis":
         # Four workers of gunicorn, Redis, and a process that publishes to them.
         return [sys.executable, str(EXAMPLE / "serve_redis.py"), str(port)]
