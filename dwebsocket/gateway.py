@@ -8,7 +8,7 @@ from it too early, and hands both to the connection.  Two kinds of server:
 * Others would close the socket as soon as the response is over, so their
   greenlet stays parked in the body of the response until the view ends.
 
-Read in gevent 24.10-26.9 ``pywsgi.py``, gunicorn 22-27 ``workers/base_async.py``
+Read in gevent 24.10-26.9 ``pywsgi.py``, gunicorn 23-27 ``workers/base_async.py``
 and ``workers/ggevent.py``, gevent-websocket 0.10.1 ``handler.py``.
 """
 
