@@ -28,6 +28,8 @@ class Member:
     """A client that is in groups; its view does what it asks for."""
 
     def __init__(self, server: Server, path: str, **options: Any) -> None:
+        # With a limit it stops reading, pongs too, at messages that nobody asks for.
+        options.setdefault("max_queue", None)
         self.websocket = connect(server, path, **options).__enter__()
         # What was on its way to the group may come first.
         while "id" not in (hello := json.loads(self.receive())):
