@@ -347,6 +347,7 @@ def test_nothing_is_left(farm: Farm, kind: str) -> None:
     growth.subtract(before["objects"])
     # A way of ending that leaves one object behind leaves as many as its share.
     assert {name: more for name, more in growth.items() if more > 10} == {}
-    # What the garbage collector doesn't know: bytes, str.
-    assert after["blocks"] - before["blocks"] < CONNECTIONS // 4
+    # What the garbage collector doesn't know: bytes, str.  Some 280 are Python 3.13's
+    # own, after however many connections.
+    assert after["blocks"] - before["blocks"] < 250 + CONNECTIONS // 4
     assert after["memory"] - before["memory"] < 12 * MIB
