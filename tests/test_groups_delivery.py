@@ -16,10 +16,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from .celery_worker import celery_environ, open_celery
 from .clients import frame, handshake, read_until
 from .publisher.publishing import find_group
 from .redis_servers import open_redis
@@ -98,26 +100,6 @@ class Client:
         assert len(self.messages) == self.left
 
 
-@contextlib.contextmanager
-def open_celery(site: Site, broker: str) -> Iterator[None]:
-    """Start a worker of Celery."""
-    environ = {**os.environ, **site.environ, "CELERY_BROKER": broker}
-    environ["PYTHONPATH"] = str(ROOT)
-    command = [sys.executable, "-m", "celery", "-A", "tests.publisher.tasks", "worker"]
-    command += ["--concurrency", "1", "--without-gossip", "--without-mingle"]
-    with subprocess.Popen(
-        command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            yield
-        finally:
-            process.terminate()
-            try:
-                process.wait(TIMEOUT)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
 def start_task(site: Site, broker: str) -> None:
     code = (
         "from tests.publisher.tasks import publish\n"
@@ -125,12 +107,7 @@ def start_task(site: Site, broker: str) -> None:
     )
     result = subprocess.run(
         [sys.executable, "-c", code],
-        env={
-            **os.environ,
-            **site.environ,
-            "CELERY_BROKER": broker,
-            "PYTHONPATH": str(ROOT),
-        },
+        env=celery_environ(site, broker),
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
@@ -158,11 +135,13 @@ def publish(site: Site, publisher: str, broker: str) -> Any:
         )
 
 
-def test_every_message_once_and_in_order(site: Site) -> None:
+def test_every_message_once_and_in_order(site: Site, tmp_path: Path) -> None:
     assert site.engine is not None
     broker = f"{site.engine.servers[0].url}/1"
     with contextlib.ExitStack() as stack:
-        stack.enter_context(open_celery(site, broker))
+        stack.enter_context(
+            open_celery(site, "tests.publisher.tasks", broker, tmp_path)
+        )
         clients = []
         for number in range(CLIENTS):
             clients.append(Client(site, number))

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -16,9 +12,10 @@ import celery
 import pytest
 from selenium.webdriver.support.ui import WebDriverWait
 
+from .celery_worker import open_celery
 from .clients import connect
 from .redis_servers import open_redis
-from .servers import ROOT, TIMEOUT, wait_for
+from .servers import TIMEOUT
 from .sites import Site
 
 
@@ -77,39 +74,9 @@ def work(tmp_path_factory: pytest.TempPathFactory, database: None) -> Iterator[W
         broker = f"{url}/1"
         with (
             Site(directory, engine, CACHE=f"{url}/2") as site,
-            open_worker(site, broker, directory),
+            open_celery(site, "tests.celery_app", broker, directory),
         ):
             yield Work(site, broker)
-
-
-@contextlib.contextmanager
-def open_worker(site: Site, broker: str, directory: Path) -> Iterator[None]:
-    environ = {**os.environ, **site.environ, "CELERY_BROKER": broker}
-    environ["PYTHONPATH"] = str(ROOT)
-    command = [sys.executable, "-m", "celery", "-A", "tests.celery_app", "worker"]
-    command += ["--concurrency", "1", "--without-gossip", "--without-mingle"]
-    command += ["--loglevel", "INFO"]
-    path = directory / "celery.log"
-
-    def is_ready() -> bool:
-        text = path.read_text()
-        assert process.poll() is None, text
-        return " ready." in text
-
-    with (
-        path.open("wb") as log,
-        subprocess.Popen(command, env=environ, stdout=log, stderr=log) as process,
-    ):
-        try:
-            wait_for(is_ready, "Celery", limit=TIMEOUT * 3)
-            yield
-        finally:
-            process.terminate()
-            try:
-                process.wait(TIMEOUT)
-            except subprocess.TimeoutExpired:
-                process.kill()
-    print(path.read_text())
 
 
 def test_success(work: Work) -> None:
