@@ -174,11 +174,17 @@ def test_a_server_stops_in_time(farm: Farm) -> None:
     assert "/sleep/ closed by " not in server.log
 
 
-def test_one_of_two_servers_stops_and_starts(farm: Farm) -> None:
+def start_two(farm: Farm) -> tuple[Server, Server]:
+    """Start two servers in a process; SIGUSR1 stops and starts the second."""
     port = free_port()
     server = farm.start("pywsgi-two", options=[str(port)])
     second = copy.copy(server)
     second.port = port
+    return server, second
+
+
+def test_one_of_two_servers_stops_and_starts(farm: Farm) -> None:
+    server, second = start_two(farm)
     with connect(server, "/echo/") as stays, connect(second, "/linger/") as ends:
         server.process.send_signal(signal.SIGUSR1)
         assert wait_until_closed(ends) == 1001
@@ -198,10 +204,7 @@ def test_one_of_two_servers_stops_and_starts(farm: Farm) -> None:
 
 
 def test_a_server_started_while_it_stops(farm: Farm) -> None:
-    port = free_port()
-    server = farm.start("pywsgi-two", options=[str(port)])
-    second = copy.copy(server)
-    second.port = port
+    server, second = start_two(farm)
     with connect(second, "/sleep/") as ends:
         wait_for(lambda: has_happened(server, "sleeping"), "the view")
         server.process.send_signal(signal.SIGUSR1)

@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import struct
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -347,7 +348,8 @@ def test_nothing_is_left(farm: Farm, kind: str) -> None:
     growth.subtract(before["objects"])
     # A way of ending that leaves one object behind leaves as many as its share.
     assert {name: more for name, more in growth.items() if more > 10} == {}
-    # What the garbage collector doesn't know: bytes, str.  Some 280 are Python 3.13's
-    # own, after however many connections.
-    assert after["blocks"] - before["blocks"] < 250 + CONNECTIONS // 4
+    # What the garbage collector doesn't know: bytes, str.  Python 3.13 was seen to keep
+    # up to 290 after 1,000 connections, and no more than 1,000 after 4,000.
+    allowed = 250 if sys.version_info >= (3, 13) else 0
+    assert after["blocks"] - before["blocks"] < allowed + CONNECTIONS // 4
     assert after["memory"] - before["memory"] < 12 * MIB
