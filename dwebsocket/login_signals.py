@@ -5,8 +5,8 @@
   of a group, changed: what it concerns is looked at again
 * a gap of the groups' backend: all are, some of these may have been missed
 
-What travels to all processes is the digest of the session that has ended, or nothing:
-look again.
+What travels to all processes is the channel of the user, or of all, and the digest of
+the session that has ended, or nothing: look again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .groups.backends import get_backend
 from .groups.base import USER
 from .groups.envelope import CONTROL, Envelope
 from .logins import make_digest
-from .rechecks import ALL_LOGINS, recheck_all
+from .rechecks import ALL_LOGINS, Change, recheck_all
 from .signals import group_gap
 
 __all__ = ["connect", "recheck_user"]
@@ -119,7 +119,8 @@ def _channel(user: Any) -> str:
 def _publish(channel: str, digest: str = "", *, using: str | None = None) -> None:
     def publish() -> None:
         backend = get_backend(DEFAULT)
-        backend.publish(channel, Envelope(CONTROL, digest.encode()))
+        change = Change(channel, digest)
+        backend.publish(ALL_LOGINS, Envelope(CONTROL, change.encode()))
 
     try:
         # What was changed is done; that somebody couldn't be told of it is logged.

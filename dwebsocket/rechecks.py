@@ -8,12 +8,13 @@ is done at once, by the connection that all have there.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import random
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import gevent
 from gevent import monkey
@@ -25,11 +26,19 @@ from .logins import UNAUTHORIZED, Login, find_session_ends, make_digest
 if TYPE_CHECKING:
     from .groups.local import LocalMembers, Membership
 
-__all__ = ["ALL_LOGINS", "forget", "obey", "recheck_all", "watch"]
+__all__ = [
+    "ALL_LOGINS",
+    "Change",
+    "can_wait",
+    "forget",
+    "obey",
+    "recheck_all",
+    "watch",
+]
 
 logger = logging.getLogger("dwebsocket")
 
-#: The channel of all processes that have logins.
+#: The channel of all processes that have connections: what changes of any user.
 ALL_LOGINS = "a:logins"
 
 #: Seconds between two looks at what is due.
@@ -39,13 +48,34 @@ _INTERVAL = 0.5
 _MAX_INTERVAL = 30
 #: Seconds after which to try again what couldn't be looked at.
 _RETRY_INTERVAL = 2
+#: Seconds for which a change concerns connections that are being opened: their users
+#: may have been looked up before it.
+_OPENING = 10
 
 
-def obey(local: LocalMembers, channel: str, digest: str) -> None:
-    """Do what was published: look again, or close those of the session that ended.
+class Change(NamedTuple):
+    """What is published when logins may have ended.
 
-    To the channel of a user, or of all who have to pass tests.
+    ``channel`` is that of a user, or ALL_LOGINS: all who have to pass tests; ``digest``
+    that of the session that has ended, or "": look again.
     """
+
+    channel: str
+    digest: str = ""
+
+    def encode(self) -> bytes:
+        """Return the bytes from which ``decode`` makes it again."""
+        return json.dumps(self).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Change:
+        return cls(*json.loads(data))
+
+
+def obey(local: LocalMembers, change: Change) -> None:
+    """Do what was published: look again, or close those of the session that ended."""
+    channel, digest = change
+    _rechecker.note_change(channel)
     memberships = list(local.get(channel))
     if channel == ALL_LOGINS:
         memberships = [m for m in _find_all(local) if _login(m).tests]
@@ -60,12 +90,20 @@ def obey(local: LocalMembers, channel: str, digest: str) -> None:
 
 def recheck_all(local: LocalMembers) -> None:
     """Look at all logins again: some change may have been missed."""
+    _rechecker.note_change(ALL_LOGINS)
     _recheck(_find_all(local))
 
 
-def watch(membership: Membership) -> None:
-    """Close it when its session has come to its end."""
-    if _login(membership).session_key is not None and _is_patched():
+def watch(membership: Membership, channel: str) -> None:
+    """Close it when its session has come to its end.
+
+    Or now, if something has changed while it was opened; ``channel`` is its user's.
+    """
+    if not can_wait():
+        return
+    if _rechecker.has_changed(channel):
+        _rechecker.recheck([membership])
+    if _login(membership).session_key is not None:
         _rechecker.watch(membership)
 
 
@@ -75,13 +113,14 @@ def forget(membership: Membership) -> None:
 
 
 def _recheck(memberships: list[Membership]) -> None:
-    if not _is_patched():
+    if not can_wait():
         _rechecker.look(memberships)
     elif memberships:
         _rechecker.recheck(memberships)
 
 
-def _is_patched() -> bool:
+def can_wait() -> bool:
+    """Tell whether logins are looked at by a greenlet of its own."""
     return monkey.is_module_patched("threading")
 
 
@@ -105,6 +144,8 @@ class _Rechecker:
         # To be looked at as soon as possible, and those that couldn't be.
         self._pending: set[Membership] = set()
         self._failed: set[Membership] = set()
+        # Channels by when they changed, by ``time.monotonic()``; the oldest first.
+        self._changed: dict[str, float] = {}
         self._retry_at = math.inf
         # When to look at the session again, by ``time.time()``.
         self._due: dict[Membership, float] = {}
@@ -114,13 +155,27 @@ class _Rechecker:
         self._has_pending = Event()
         self._greenlet: gevent.Greenlet[..., None] | None = None
 
+    def note_change(self, channel: str) -> None:
+        now = time.monotonic()
+        self._changed.pop(channel, None)
+        self._changed[channel] = now
+        while self._changed[oldest := next(iter(self._changed))] <= now - _OPENING:
+            del self._changed[oldest]
+
+    def has_changed(self, channel: str) -> bool:
+        """Tell whether a connection that is opened now may have missed a change."""
+        since = time.monotonic() - _OPENING
+        return any(
+            self._changed.get(name, -math.inf) > since for name in (channel, ALL_LOGINS)
+        )
+
     def recheck(self, memberships: Iterable[Membership]) -> None:
         self._pending.update(memberships)
         self._has_pending.set()
         self._start()
 
     def watch(self, membership: Membership) -> None:
-        # Soon: a logout may have come in between, and there may be many at once.
+        # Not at once: there may be many, which one query is enough for.
         self._schedule(membership, time.time() + _INTERVAL)
         self._start()
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
 def pytest_configure() -> None:
     import django
 
+    # A shell has what it runs in the background ignore Ctrl-C, which servers inherit.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     django.setup()
 
 

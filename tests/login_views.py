@@ -33,6 +33,14 @@ def anybody(request: HttpRequest) -> None:
         websocket.send(message)
 
 
+@require_websocket
+def changing(request: HttpRequest, change: str) -> None:
+    """Have the user changed after it was found and before the connection is open."""
+    user = User.objects.get(pk=request.user.pk)
+    CHANGES[change](user)
+    anybody(request)
+
+
 class Permitted(PermissionRequiredMixin, View):
     permission_required = MAY_VIEW
     raise_exception = True
@@ -184,6 +192,8 @@ urlpatterns = [
     *(path(f"{name}/", view) for name, view in PERMITTED.items()),
     path("url/<str:permission>/", PermittedByUrl.as_view()),
     path("bearer/", make_bearer_view(bearer)),
+    path("changing/<str:change>/", changing),
+    path("bearer/changing/<str:change>/", make_bearer_view(changing)),
     path("bearer-permitted/", make_bearer_view(PERMITTED["exception"])),
     path("change/<str:name>/", change),
     path("log-out/", log_out),

@@ -259,6 +259,22 @@ def test_a_change_of_the_user_closes_all_connections_of_the_user(
     assert all(map(is_open, others))
 
 
+@pytest.mark.parametrize("change", ["password", "deactivate", "delete"])
+def test_a_change_while_a_connection_is_opened(
+    site: Site, new_user: NewUser, change: str
+) -> None:
+    user = new_user()
+    headers = log_in(user.username)
+    websocket = site.open(f"changing/{change}/", additional_headers=headers)
+    assert websocket.hello["user"] == user.username
+    assert wait_until_closed(websocket) == 3000
+    if change != "password":
+        user = new_user()
+        path = f"bearer/changing/{change}/"
+        websocket = site.open(path, subprotocols=bearer(user))
+        assert wait_until_closed(websocket) == 3000
+
+
 def test_one_who_changes_the_own_password_comes_back(
     site: Site, new_user: NewUser
 ) -> None:

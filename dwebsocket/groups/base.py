@@ -10,7 +10,17 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..rechecks import ALL_LOGINS, forget, obey, watch
+import gevent
+
+from ..rechecks import (
+    ALL_LOGINS,
+    Change,
+    can_wait,
+    forget,
+    obey,
+    recheck_all,
+    watch,
+)
 from .connections import answer
 from .envelope import (
     CONTROL,
@@ -60,7 +70,7 @@ class GroupBackend:
         self.alias = alias
         self.local = LocalMembers()
         self._is_reachable = False
-        self._has_logins = False
+        self._login_greenlet: gevent.Greenlet[..., None] | None = None
 
     # Hooks
 
@@ -82,11 +92,12 @@ class GroupBackend:
     def unsubscribe(self, channel: str) -> None:
         """This process wants to hear a channel no longer."""
 
-    def wait_until_heard(self, channel: str) -> None:
+    def wait_until_heard(self, channel: str) -> bool:
         """Wait until the channel is heard and its members are known elsewhere.
 
-        Not longer than the engine's timeout, and without an error after it.
+        Not longer than the engine's timeout.  Returns whether it is heard.
         """
+        return True
 
     def note_join(self, name: str, membership: Membership) -> None:
         """A websocket of this process has joined: let others know."""
@@ -108,6 +119,8 @@ class GroupBackend:
 
     def close(self) -> None:
         """The setting has changed: this is used no longer."""
+        if self._login_greenlet is not None:
+            self._login_greenlet.kill(block=False)
 
     # For dwebsocket.groups
 
@@ -141,24 +154,30 @@ class GroupBackend:
             self.local.attach()
             self.subscribe(PROCESS + get_process_id())
             self.subscribe(EVERYONE)
+            self.subscribe(ALL_LOGINS)
+            if can_wait():
+                self._login_greenlet = gevent.spawn(self._recheck_logins)
+
+    def _recheck_logins(self) -> None:
+        # Of what was published until it is heard nothing is known.
+        while not self.wait_until_heard(ALL_LOGINS):
+            pass
+        recheck_all(self.local)
 
     def answer(self, question: bytes) -> bytes:
         """Return the answer of this process; others run meanwhile."""
         return answer(self.local, question)
 
     def join_user(self, membership: Membership, user_id: str) -> None:
-        """Hear what is for a user, and what is about all."""
-        if not self._has_logins:
-            self._has_logins = True
-            self.subscribe(ALL_LOGINS)
+        """Hear what is for a user, as long as the login holds."""
         self.join(USER + user_id, membership)
-        watch(membership)
+        watch(membership, USER + user_id)
 
     def receive(self, channel: str, envelope: Envelope) -> None:
         """Deliver what was published to a channel.  May wait, except in the hub."""
         if envelope.opcode == CONTROL:
-            digest = envelope.payload.decode()
-            self.local.call(obey, self.local, channel, digest)
+            change = Change.decode(envelope.payload)
+            self.local.call(obey, self.local, change)
             return
         if envelope.target is not None:
             websocket = find_websocket(envelope.target)

@@ -150,15 +150,18 @@ class RedisBackend(GroupBackend):
             if name in subscriber.channels:
                 subscriber.unsubscribe(name)
 
-    def wait_until_heard(self, channel: str) -> None:
+    def wait_until_heard(self, channel: str) -> bool:
         deadline = time.monotonic() + self._timeout
         name = self._name(channel)
         if name in self._homeless:
             self._have_homes.wait(self._timeout)
+        is_heard = name not in self._homeless
         for subscriber in list(self._subscribers.values()):
-            subscriber.wait(name, max(deadline - time.monotonic(), 0))
+            if not subscriber.wait(name, max(deadline - time.monotonic(), 0)):
+                is_heard = False
         if self._presence is not None:
             self._presence.wait(max(deadline - time.monotonic(), 0))
+        return is_heard
 
     def note_join(self, name: str, membership: Membership) -> None:
         if self._presence is None:
@@ -176,6 +179,7 @@ class RedisBackend(GroupBackend):
             self._presence.note("leave", name, membership)
 
     def close(self) -> None:
+        super().close()
         for subscriber in self._subscribers.values():
             subscriber.close()
         if self._home_finder is not None:

@@ -106,10 +106,14 @@ class Subscriber:
         """Tell whether what is published to a channel comes in."""
         return self._connection is not None and not self._unconfirmed[channel]
 
-    def wait(self, channel: bytes, timeout: float) -> None:
-        """Wait until a channel is heard, ``timeout`` seconds at most."""
-        if channel in self.channels and not self.is_heard(channel):
-            self._heard.setdefault(channel, Event()).wait(timeout)
+    def wait(self, channel: bytes, timeout: float) -> bool:
+        """Wait until a channel is heard, ``timeout`` seconds at most.
+
+        Returns whether it is, or isn't one of this subscriber's.
+        """
+        if channel not in self.channels or self.is_heard(channel):
+            return True
+        return self._heard.setdefault(channel, Event()).wait(timeout)
 
     def close(self) -> None:
         """Hear nothing any longer."""
