@@ -30,6 +30,9 @@ __all__ = ["RSV1", "Broadcast", "Encoder"]
 RSV1 = 0x40
 
 
+_encode_text = str.encode
+
+
 class Broadcast:
     """A message for many connections: text (in UTF-8) or binary, by its opcode.
 
@@ -64,7 +67,7 @@ class Encoder:
                 return _encode_ascii(message)  # noqa: F821
             opcode = 1
             # Named, the encoding isn't looked up; a subclass may have its own way.
-            payload = str.encode(message, "utf-8")
+            payload = _encode_text(message, "utf-8")
         elif isinstance(message, (bytes, bytearray, memoryview)):
             opcode = 2
             payload = bytes(message)
@@ -72,7 +75,9 @@ class Encoder:
             raise TypeError(
                 f"a message is str or bytes-like, not {type(message).__name__}"
             )
-        return self._encode(opcode, payload)
+        if self._deflate is not None:
+            opcode, payload = _compress(self._deflate, opcode, payload)
+        return encode_frame(opcode, payload)
 
     def encode_broadcast(self, broadcast: Broadcast) -> bytes:
         """Return the frame of a message that others get as well."""

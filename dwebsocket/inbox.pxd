@@ -51,14 +51,13 @@ cdef class Inbox(Writer):
     cdef _take(self)
     cdef _add_receiver(self, receiver)
     cdef bint _discard_receiver(self, receiver)
+    @cython.locals(due=list)
     cdef _wake_later(self)
     cdef _wake_receivers(self)
-    cdef _let_go_on(self, receiver)
 
 cdef class _Shared:
     cdef readonly bytearray buffer
-    cdef list _due
+    cdef public list due
 
-    cdef add(self, Inbox inbox)
     @cython.locals(due=list, inbox=Inbox)
-    cpdef _wake(self)
+    cpdef wake(self)

@@ -33,16 +33,16 @@ __all__ = ["Inbox", "switch_to"]
 _OPEN = State.OPEN
 _BUFFER_SIZE = 65536
 
-#: Past what the hub's own switch() does for others than the hub.
-_switch = greenlet.switch
-
 
 def switch_to(target: greenlet) -> None:
     """Let a greenlet go on; return when this one is let go on."""
     if cython.compiled:
         _switch_in_c(target)  # noqa: F821
-    else:
-        _switch(target)
+
+
+if not cython.compiled:
+    # Past what the hub's own switch() does for others than the hub.
+    switch_to = greenlet.switch  # type: ignore[assignment]
 
 
 class Inbox(Writer):
@@ -101,16 +101,21 @@ class Inbox(Writer):
 
     def _store(self, received: Message | list[Message]) -> bool:
         """Take one message or several; return whether there are enough."""
-        if self._limiter is None and not isinstance(received, list):
+        if (
+            self._first is None
+            and self._limiter is None
+            and not isinstance(received, list)
+        ):
             self.messages_in += 1
-            self._put(received)
-        else:
-            messages = received if isinstance(received, list) else [received]
-            self.messages_in += len(messages)
-            if self._limiter is not None:
-                messages = self._limiter.admit(self, messages)
-            for message in messages:
-                self._put(message)
+            self._first = received
+            self._inbox_size = size = len(received)
+            return size >= self._max_inbox_size or self._max_queue == 1
+        messages = received if isinstance(received, list) else [received]
+        self.messages_in += len(messages)
+        if self._limiter is not None:
+            messages = self._limiter.admit(self, messages)
+        for message in messages:
+            self._put(message)
         return (
             self._inbox_size >= self._max_inbox_size
             or self._count_messages() >= self._max_queue
@@ -130,11 +135,12 @@ class Inbox(Writer):
         assert message is not None
         if self._rest is None:
             self._first = None
+            self._inbox_size = 0
         else:
             self._first = self._rest.popleft()
             if not self._rest:
                 self._rest = None
-        self._inbox_size -= len(message)
+            self._inbox_size -= len(message)
         return message
 
     def listen(self, listener: Any) -> None:
@@ -147,9 +153,8 @@ class Inbox(Writer):
             self._wake_later()
 
     def _add_receiver(self, receiver: greenlet) -> None:
-        if self._receiver is None:
-            self._receiver = receiver
-        elif self._receivers is None:
+        """Have it wait behind the first."""
+        if self._receivers is None:
             self._receivers = [receiver]
         else:
             self._receivers.append(receiver)
@@ -176,7 +181,10 @@ class Inbox(Writer):
             self._receiver is not None or self._listener is not None
         ):
             self._is_due = True
-            self._shared.add(self)
+            due = self._shared.due
+            if not due:
+                self._hub.loop.run_callback(self._shared.wake)
+            due.append(self)
 
     def _wake_receivers(self) -> None:
         """Let go on whom there is a message for; all, when nothing will come."""
@@ -185,22 +193,21 @@ class Inbox(Writer):
             self._first is not None or self.protocol.state is not _OPEN
         ):
             receiver = self._receiver
-            self._discard_receiver(receiver)
-            self._let_go_on(receiver)
+            if self._receivers is None:
+                self._receiver = None
+            else:
+                self._discard_receiver(receiver)
+            try:
+                switch_to(receiver)
+            except BaseException:
+                # It has ended with this; not ours.
+                self._hub.handle_error(receiver, *sys.exc_info())
         listener = self._listener
         if listener is not None and (
             self._first is not None or self.protocol.state is not _OPEN
         ):
             self._listener = None
             listener.on_message()
-
-    def _let_go_on(self, receiver: greenlet) -> None:
-        """Switch to a greenlet that no longer waits."""
-        try:
-            switch_to(receiver)
-        except BaseException:
-            # It has ended with this; not ours.
-            self._hub.handle_error(receiver, *sys.exc_info())
 
 
 class _Shared:
@@ -209,18 +216,13 @@ class _Shared:
     def __init__(self) -> None:
         #: Received into: an idle connection owns none.
         self.buffer = bytearray(_BUFFER_SIZE)
-        # With something for greenlets that wait.
-        self._due: list[Inbox] = []
+        #: Those with something for greenlets that wait.
+        self.due: list[Inbox] = []
 
-    def add(self, inbox: Inbox) -> None:
-        """Wake those who wait at this one, before the hub waits itself."""
-        if not self._due:
-            inbox._hub.loop.run_callback(self._wake)
-        self._due.append(inbox)
-
-    def _wake(self) -> None:
-        due = self._due
-        self._due = []
+    def wake(self) -> None:
+        """Wake those who wait, before the hub waits itself."""
+        due = self.due
+        self.due = []
         for inbox in due:
             inbox._wake_receivers()
 

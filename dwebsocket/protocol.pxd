@@ -16,9 +16,7 @@ cdef class Protocol(Encoder):
     cdef Py_ssize_t _inflated_size
     cdef bytes _mask
     cdef Py_ssize_t _max_message_size
-    cdef IncomingMessage _message
     cdef int _opcode
-    cdef Py_ssize_t _position
     cdef Py_ssize_t _remaining
     cdef bytes _unparsed
     cdef public object close_code
@@ -27,6 +25,7 @@ cdef class Protocol(Encoder):
     cdef public bint close_sent
     cdef public str closed_by
     cdef public bint is_held
+    cdef readonly IncomingMessage message
     cdef public bytes pong
     cdef public list replies
     cdef public object state
@@ -34,7 +33,14 @@ cdef class Protocol(Encoder):
     @cython.locals(octets=bytes)
     cpdef list receive_data(self, data)
 
-    @cython.locals(messages=list, position=Py_ssize_t)
+    @cython.locals(
+        messages=list,
+        position=Py_ssize_t,
+        first=int,
+        length=Py_ssize_t,
+        start=Py_ssize_t,
+        end=Py_ssize_t,
+    )
     cdef receive_octets(self, const unsigned char *octets, Py_ssize_t size)
 
     @cython.locals(incoming=IncomingMessage)
@@ -43,11 +49,6 @@ cdef class Protocol(Encoder):
     @cython.locals(incoming=IncomingMessage, is_last=bint)
     cpdef list buffer_filled(self, Py_ssize_t size)
     cdef _turn_mask(self, Py_ssize_t size)
-
-    @cython.locals(start=Py_ssize_t, length=Py_ssize_t, first=int)
-    cdef _parse_whole(
-        self, const unsigned char *data, Py_ssize_t position, Py_ssize_t end
-    )
 
     @cython.locals(position=Py_ssize_t, end=Py_ssize_t, taken=Py_ssize_t)
     cdef _parse(self, bytes data, list messages)

@@ -69,6 +69,7 @@ class Protocol(Encoder):
     * ``closed_by``: "client" or "server", whose close frame was first, "nobody"
       when the connection was lost without one; "" while it is open
     * ``pong``: payload of the last pong received, None after it was taken
+    * ``message``: the one whose frames are arriving, or None
     * ``is_held``: the messages inflated so far are as long as one may be; call
       ``receive_data`` with what comes, or b"", when they are taken
     """
@@ -79,9 +80,7 @@ class Protocol(Encoder):
         "_inflated_size",
         "_mask",
         "_max_message_size",
-        "_message",
         "_opcode",
-        "_position",
         "_remaining",
         "_unparsed",
         "close_code",
@@ -90,6 +89,7 @@ class Protocol(Encoder):
         "close_sent",
         "closed_by",
         "is_held",
+        "message",
         "pong",
         "replies",
         "state",
@@ -114,8 +114,6 @@ class Protocol(Encoder):
         # The start of a header that isn't complete yet, or all that comes after
         # the message at which this is held.
         self._unparsed = b""
-        # Behind the last message that was parsed by ``_parse_whole``.
-        self._position = 0
         # The frame whose payload is arriving.
         self._opcode = 0
         self._fin = False
@@ -123,7 +121,7 @@ class Protocol(Encoder):
         self._remaining = 0
         self._control: bytearray | None = None
         # The message whose frames are arriving.
-        self._message: IncomingMessage | None = None
+        self.message: IncomingMessage | None = None
         # By the messages of this call.
         self._inflated_size = 0
 
@@ -164,11 +162,36 @@ class Protocol(Encoder):
         messages: list[Message] = []
         position = 0
         try:
-            while (message := self._parse_whole(octets, position, size)) is not None:
-                position = self._position
-                if position == size and not messages:
+            # Messages in one frame, all of it here.
+            while position + 6 <= size and not (
+                self._unparsed
+                or self._remaining
+                or self.message is not None
+                or self.state is not _OPEN
+            ):
+                first = octets[position]
+                length = octets[position + 1] - 0x80
+                start = position + 2
+                if length == 126:
+                    length = octets[position + 2] << 8 | octets[position + 3]
+                    start = position + 4
+                    if length < 126:
+                        break
+                elif length < 0 or length == 127:
+                    break
+                end = start + 4 + length
+                if end > size or length > self._max_message_size:
+                    break
+                if first == 0x82:
+                    message: Message = unmask(octets, start, length)
+                elif first != 0x81:
+                    break
+                else:
+                    message = unmask_text(octets, start, length)
+                if end == size and not messages:
                     return message
                 messages.append(message)
+                position = end
             # What is held back may be asked for with no bytes at all.
             if position < size or not size:
                 self._parse(bytes(octets[position:size]), messages)
@@ -182,7 +205,7 @@ class Protocol(Encoder):
         After the bytes were put there call ``buffer_filled``, and ``receive_data``
         where this returns None.
         """
-        incoming = self._message
+        incoming = self.message
         if (
             self._remaining < _LONG
             or self.state is not _OPEN
@@ -197,7 +220,7 @@ class Protocol(Encoder):
 
         The buffer must be released.
         """
-        incoming = self._message
+        incoming = self.message
         assert incoming is not None
         self._remaining -= size
         is_last = self._fin and not self._remaining
@@ -208,7 +231,7 @@ class Protocol(Encoder):
             return []
         self._turn_mask(size)
         if is_last:
-            self._message = None
+            self.message = None
         return [] if message is None else [message]
 
     def receive_eof(self) -> None:
@@ -219,29 +242,6 @@ class Protocol(Encoder):
         """
         self._set_close(int(CloseCode.ABNORMAL_CLOSURE), "", "nobody")
         self._end()
-
-    def _parse_whole(self, data: Buffer, position: int, end: int) -> Message | None:
-        """Parse a message in one frame, all of it here, or return None."""
-        if self._unparsed or self._remaining or self._message is not None:
-            return None
-        if self.state is not _OPEN or position + 6 > end:
-            return None
-        first = data[position]
-        length = data[position + 1] - 0x80
-        if (first != 0x81 and first != 0x82) or length < 0 or length == 127:
-            return None
-        start = position + 2
-        if length == 126:
-            length = data[position + 2] << 8 | data[position + 3]
-            start = position + 4
-            if length < 126:
-                return None
-        self._position = start + 4 + length
-        if self._position > end or length > self._max_message_size:
-            return None
-        if first == 0x81:
-            return unmask_text(data, start, length)
-        return unmask(data, start, length)
 
     def _parse(self, data: bytes, messages: list[Message]) -> None:
         if self.state is _CLOSED:
@@ -296,7 +296,7 @@ class Protocol(Encoder):
         if opcode < 8:
             # Section 5.4: fragments of one message follow each other, only
             # control frames may come between them.
-            message = self._message
+            message = self.message
             if opcode == 0:
                 if message is None:
                     raise ProtocolError("continuation of no message")
@@ -307,7 +307,7 @@ class Protocol(Encoder):
                 if is_compressed:
                     assert self._deflate is not None
                     inflater = self._deflate.start_message()
-                message = self._message = IncomingMessage(
+                message = self.message = IncomingMessage(
                     opcode, self._max_message_size, inflater
                 )
             message.announce(length)
@@ -319,7 +319,7 @@ class Protocol(Encoder):
 
     def _receive_payload(self, payload: Buffer, messages: list[Message]) -> None:
         """Add a piece of a data frame to its message, and end what is complete."""
-        incoming = self._message
+        incoming = self.message
         assert incoming is not None
         is_last = self._fin and not self._remaining
         is_open = self.state is _OPEN
@@ -336,7 +336,7 @@ class Protocol(Encoder):
                     and self._inflated_size >= self._max_message_size
                 )
         if is_last:
-            self._message = None
+            self.message = None
 
     def _receive_control(self, payload: Buffer) -> None:
         if self._remaining or self._control is not None:
@@ -389,7 +389,7 @@ class Protocol(Encoder):
         self._unparsed = b""
         self._remaining = 0
         self._control = None
-        self._message = None
+        self.message = None
 
     def _set_close(self, code: int, reason: str, closed_by: str) -> None:
         if self.close_code is None:

@@ -29,10 +29,16 @@ from .deflate import Deflate
 from .inbox import Inbox
 from .limits import Limits
 from .protocol import Message, State
-from .syscalls import WouldBlock, receive, receive_into
+from .syscalls import WouldBlock, receive_into
 
 if TYPE_CHECKING:
+    from . import uncompiled as cython
     from .ratelimit import MessageLimiter
+else:
+    try:
+        import cython
+    except ImportError:
+        from . import uncompiled as cython
 
 __all__ = ["Stream"]
 
@@ -187,11 +193,15 @@ class Stream(Inbox):
         buffer = self._shared.buffer
         try:
             try:
-                room = protocol.get_buffer()
+                room = None
+                if protocol.message is not None:
+                    room = protocol.get_buffer()
                 if room is not None:
                     size = receive_into(self._sock, room)
+                elif cython.compiled and self._fd >= 0:
+                    size = receive(self._fd, buffer)  # noqa: F821
                 else:
-                    size = receive(self._sock, self._fd, buffer)
+                    size = self._sock.recv_into(buffer)
             except WouldBlock:
                 return
             except OSError:
@@ -226,7 +236,7 @@ class Stream(Inbox):
         self.heard_at = self._heartbeat.clock
         self.bytes_in += size
         # An empty message is one as well.
-        if not isinstance(received, list) or received:
+        if received or not isinstance(received, list):
             if self._store(received):
                 self._pause()
             self._wake_later()

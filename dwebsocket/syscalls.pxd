@@ -1,4 +1,4 @@
-# C types of syscalls.py, for Cython, and what is shorter in C.
+# What is shorter in C than the methods of a socket.
 
 cdef extern from *:
     """
@@ -30,11 +30,10 @@ cdef extern from *:
     Py_ssize_t dwebsocket_receive(int fd, object buffer) except -1
     Py_ssize_t dwebsocket_send(int fd, object frame) except -1
 
-cdef inline Py_ssize_t _receive(int fd, bytearray buffer) except -1:
+# Returns how many bytes have come into the buffer; 0 is the end.
+cdef inline Py_ssize_t receive(int fd, bytearray buffer) except -1:
     return dwebsocket_receive(fd, buffer)
 
-cdef inline Py_ssize_t _send(int fd, bytes frame) except -1:
+# Returns how many bytes of a frame the system takes now.
+cdef inline Py_ssize_t send(int fd, bytes frame) except -1:
     return dwebsocket_send(fd, frame)
-
-cpdef Py_ssize_t receive(sock, int fd, bytearray buffer) except -1
-cpdef Py_ssize_t send(sock, int fd, bytes frame) except -1

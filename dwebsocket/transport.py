@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gevent.hub import Waiter, getcurrent
 from greenlet import greenlet
@@ -17,7 +17,15 @@ from .message import LONG, Message
 from .protocol import State
 from .registry import registry
 from .stream import Stream
-from .syscalls import send, send_long
+from .syscalls import WouldBlock, send_long
+
+if TYPE_CHECKING:
+    from . import uncompiled as cython
+else:
+    try:
+        import cython
+    except ImportError:
+        from . import uncompiled as cython
 
 __all__ = ["Transport"]
 
@@ -49,7 +57,12 @@ class Transport(Stream):
             self._wait_for_message(timeout)
             if self._first is None:
                 return None
-        message = self._take()
+        if self._rest is None:
+            message = self._first
+            self._first = None
+            self._inbox_size = 0
+        else:
+            message = self._take()
         if self._is_paused:
             self._resume_below_limit()
         return message
@@ -163,7 +176,8 @@ class Transport(Stream):
 
     def _wait_for_message(self, timeout: float | None) -> None:
         current = getcurrent()
-        _before_wait(current)
+        if getattr(current, "before_wait", None) is not None:
+            _before_wait(current)
         # It may have taken its time.
         if self._first is not None or self.protocol.state is not _OPEN:
             return
@@ -175,7 +189,10 @@ class Transport(Stream):
             timer = hub.loop.timer(max(timeout, 0.0))
             # The loop's clock stands still while a greenlet computes.
             timer.start(self._on_receive_timeout, current, update=True)
-        self._add_receiver(current)
+        if self._receiver is None:
+            self._receiver = current
+        else:
+            self._add_receiver(current)
         try:
             switch_to(hub)
         except BaseException:
@@ -188,7 +205,7 @@ class Transport(Stream):
 
     def _on_receive_timeout(self, receiver: greenlet) -> None:
         if self._discard_receiver(receiver):
-            self._let_go_on(receiver)
+            switch_to(receiver)
 
     def _send(self, frame: bytes) -> None:
         if self.protocol.state is not _OPEN:
@@ -196,7 +213,12 @@ class Transport(Stream):
         self.bytes_out += len(frame)
         if self._outbox is None:
             try:
-                sent = send(self._sock, self._fd, frame)
+                if cython.compiled and self._fd >= 0:
+                    sent = send(self._fd, frame)  # noqa: F821
+                else:
+                    sent = self._sock.send(frame)
+            except WouldBlock:
+                sent = 0
             except OSError as exc:
                 # The reader will see what came before the end, and the end.
                 raise ConnectionClosed(CloseCode.ABNORMAL_CLOSURE) from exc

@@ -11,7 +11,7 @@ import logging
 import sys
 from collections import deque
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gevent import get_hub
 from gevent.hub import Waiter
@@ -24,7 +24,15 @@ from .frames import Buffer, CloseCode
 from .limits import Limits
 from .protocol import Protocol, State
 from .registry import registry
-from .syscalls import WouldBlock, send
+from .syscalls import WouldBlock
+
+if TYPE_CHECKING:
+    from . import uncompiled as cython
+else:
+    try:
+        import cython
+    except ImportError:
+        from . import uncompiled as cython
 
 __all__ = ["Writer", "unlimited"]
 
@@ -74,6 +82,7 @@ class Writer:
         self._hub = get_hub()
         self._sock: Any = sock  # None when the connection is over
         self._is_tls = isinstance(sock, SSLSocket)
+        # For system calls in C, which TLS hasn't.
         self._fd = -1 if self._is_tls else sock.fileno()
         self.protocol = Protocol(
             max_message_size=limits.max_message_size, deflate=deflate
@@ -116,7 +125,12 @@ class Writer:
             self._append(frame)
             return
         try:
-            sent = send(self._sock, self._fd, frame)
+            if cython.compiled and self._fd >= 0:
+                sent = send(self._fd, frame)  # noqa: F821
+            else:
+                sent = self._sock.send(frame)
+        except WouldBlock:
+            sent = 0
         except OSError as exc:
             logger.debug("send failed: %s", exc)
             return
