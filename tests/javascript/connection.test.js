@@ -245,6 +245,11 @@ test("URL and subprotocols may be asked for each time", async (t) => {
     ["/?token=1", "/?token=3"],
   );
   assert.match(seen[1][1], /bearer\.3/);
+  const protocols = () => {
+    throw new Error("no token");
+  };
+  const failed = await connect(t, url, { protocols }).next("close");
+  assert.equal(failed.why, "Not ready to connect: no token");
 });
 
 test("mistakes show", async (t) => {

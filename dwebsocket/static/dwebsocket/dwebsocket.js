@@ -219,7 +219,7 @@
         );
         url = resolveUrl(url);
       } catch (error) {
-        if (attempt === this.#attempt) this.#lose(`No URL: ${error.message}`);
+        if (attempt === this.#attempt) this.#lose(`Not ready to connect: ${error.message}`);
         return;
       }
       if (attempt !== this.#attempt) return;
