@@ -43,7 +43,7 @@ demo-redis: $(VENV)/.example
 		exec $(abspath $(BIN))/python serve_redis.py $(PORT)
 
 test: packages lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST)
 	DWEBSOCKET_PURE=1 $(BIN)/python -m pytest -q $(HOT_PATH:%=tests/test_%.py)
 
 matrix: packages $(VENV)/.test
