@@ -30,9 +30,6 @@ __all__ = ["RSV1", "Broadcast", "Encoder"]
 RSV1 = 0x40
 
 
-_encode_text = str.encode
-
-
 class Broadcast:
     """A message for many connections: text (in UTF-8) or binary, by its opcode.
 
@@ -67,7 +64,7 @@ class Encoder:
                 return _encode_ascii(message)  # noqa: F821
             opcode = 1
             # Named, the encoding isn't looked up; a subclass may have its own way.
-            payload = _encode_text(message, "utf-8")
+            payload = str.encode(message, "utf-8")
         elif isinstance(message, (bytes, bytearray, memoryview)):
             opcode = 2
             payload = bytes(message)

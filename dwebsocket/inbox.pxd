@@ -48,7 +48,6 @@ cdef class Inbox(Writer):
     @cython.locals(messages=list)
     cdef bint _store(self, received) except -1
     cdef _put(self, message)
-    cdef _take(self)
     cdef _add_receiver(self, receiver)
     cdef bint _discard_receiver(self, receiver)
     @cython.locals(due=list)

@@ -130,19 +130,6 @@ class Inbox(Writer):
             self._rest.append(message)
         self._inbox_size += len(message)
 
-    def _take(self) -> Message:
-        message = self._first
-        assert message is not None
-        if self._rest is None:
-            self._first = None
-            self._inbox_size = 0
-        else:
-            self._first = self._rest.popleft()
-            if not self._rest:
-                self._rest = None
-            self._inbox_size -= len(message)
-        return message
-
     def listen(self, listener: Any) -> None:
         """Have ``listener.on_message()`` called once, in the hub.
 

@@ -12,8 +12,6 @@ cdef object _OPEN
 cdef Py_ssize_t _LONG
 cdef object getcurrent
 
-cdef _before_wait(current)
-
 cdef class Transport(Stream):
     cpdef object receive(self, timeout=*)
     cpdef send(self, message)

@@ -36,13 +36,6 @@ _LONG = LONG
 _NOT_SENT_SIZE = 16384
 
 
-def _before_wait(current: greenlet) -> None:
-    # Set in a greenlet that has something to release before it is suspended.
-    release = getattr(current, "before_wait", None)
-    if release is not None:
-        release()
-
-
 class Transport(Stream):
     """Moves messages between a connected socket and greenlets."""
 
@@ -57,12 +50,15 @@ class Transport(Stream):
             self._wait_for_message(timeout)
             if self._first is None:
                 return None
+        message = self._first
         if self._rest is None:
-            message = self._first
             self._first = None
             self._inbox_size = 0
         else:
-            message = self._take()
+            self._first = self._rest.popleft()
+            if not self._rest:
+                self._rest = None
+            self._inbox_size -= len(message)
         if self._is_paused:
             self._resume_below_limit()
         return message
@@ -176,8 +172,10 @@ class Transport(Stream):
 
     def _wait_for_message(self, timeout: float | None) -> None:
         current = getcurrent()
-        if getattr(current, "before_wait", None) is not None:
-            _before_wait(current)
+        # Set in a greenlet that has something to release before it is suspended.
+        release = getattr(current, "before_wait", None)
+        if release is not None:
+            release()
         # It may have taken its time.
         if self._first is not None or self.protocol.state is not _OPEN:
             return
@@ -253,7 +251,9 @@ class Transport(Stream):
     def _wait_for_drain(self) -> None:
         if self._outbox_size <= self._send_buffer_size:
             return
-        _before_wait(getcurrent())
+        release = getattr(getcurrent(), "before_wait", None)
+        if release is not None:
+            release()
         waiter: Waiter[Any] = Waiter(self._hub)
         # It keeps its place until it has its turn.
         self._senders.append(waiter)
