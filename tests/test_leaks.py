@@ -11,7 +11,6 @@ import json
 import os
 import socket
 import struct
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -348,8 +347,6 @@ def test_nothing_is_left(farm: Farm, kind: str) -> None:
     growth.subtract(before["objects"])
     # A way of ending that leaves one object behind leaves as many as its share.
     assert {name: more for name, more in growth.items() if more > 10} == {}
-    # What the garbage collector doesn't know: bytes, str.  Python 3.13 was seen to keep
-    # up to 290 after 1,000 connections, and no more than 1,000 after 4,000.
-    allowed = 250 if sys.version_info >= (3, 13) else 0
-    assert after["blocks"] - before["blocks"] < allowed + CONNECTIONS // 4
+    # What the garbage collector doesn't know: bytes, str.
+    assert after["blocks"] - before["blocks"] < CONNECTIONS // 4
     assert after["memory"] - before["memory"] < 12 * MIB

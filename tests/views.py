@@ -74,8 +74,10 @@ def status(request: HttpRequest) -> HttpResponse:
 def census(request: HttpRequest) -> JsonResponse:
     """What this process holds, to be compared with what it held before."""
     _events.clear()
-    # Its size is limited, and it fills slowly.
+    # Caches of limited size that fill slowly; Python's, in 3.13, with names that were
+    # made for one lookup of an attribute.
     share.cache_clear()
+    sys._clear_type_cache()
     # What this greenlet itself holds is as much each time.
     connection.close()
     gc.collect()
