@@ -62,7 +62,7 @@ dist: $(VENV)/.test
 test-dist: packages dist
 	set -e; directory=$$(mktemp -d); trap 'rm -rf "$$directory"' EXIT; \
 	tar -xf dist/*.tar.gz -C "$$directory" --strip-components=1; \
-	set -- -n 2 --dist loadfile $(PYTEST); \
+	set -- -n 3 --dist loadfile $(PYTEST); \
 	$(BIN)/tox run --root "$$directory" -e py --installpkg dist/*-cp*.whl -- "$$@"; \
 	$(BIN)/tox run --root "$$directory" -e pure --installpkg dist/*-none-*.whl -- "$$@"
 
