@@ -57,6 +57,15 @@ def example_farm(farm: Any) -> Any:
     return farm
 
 
+@pytest.fixture
+def members(site: Any) -> Iterator[Any]:
+    """Clients of the module's site of groups."""
+    from .sites import Members
+
+    with Members(site) as members:
+        yield members
+
+
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Any]:
     """A real browser without a window."""

@@ -132,12 +132,6 @@ def site(tmp_path_factory: pytest.TempPathFactory, database: None) -> Iterator[S
         yield site
 
 
-@pytest.fixture
-def members(site: Site) -> Iterator[Members]:
-    with Members(site) as members:
-        yield members
-
-
 def run(site: Site, *arguments: str) -> tuple[list[str], str]:
     """Run the command in this process, which isn't patched; return its output."""
     assert site.engine is not None

@@ -40,12 +40,6 @@ def site(
         yield stack.enter_context(Site(directory, engine))
 
 
-@pytest.fixture
-def members(site: Site) -> Iterator[Members]:
-    with Members(site) as members:
-        yield members
-
-
 _numbers = itertools.count(1)
 
 

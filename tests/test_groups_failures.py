@@ -34,12 +34,6 @@ def site(tmp_path_factory: pytest.TempPathFactory, database: None) -> Iterator[S
         yield site
 
 
-@pytest.fixture
-def members(site: Site) -> Iterator[Members]:
-    with Members(site) as members:
-        yield members
-
-
 @pytest.mark.parametrize("is_in_transaction", [False, True])
 def test_after_a_commit_it_is_too_late_for_an_error(
     database: None, caplog: pytest.LogCaptureFixture, is_in_transaction: bool
