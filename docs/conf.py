@@ -57,7 +57,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(collections|django|gevent|gunicorn|json|typing)\..*"),
     ("py:class", "|".join(vars(builtins))),
     # Aliases and variables of types, as they stand in signatures.
-    ("py:class", r"Buffer|ViewOptions|_P|dwebsocket\.(\w+\.)+_\w+"),
+    ("py:class", r"Buffer|Unpack|ViewOptions|_P|dwebsocket\.(\w+\.)+_\w+"),
     ("setting", r"(?!WEBSOCKET_).*"),
 ]
 

@@ -48,6 +48,7 @@ _extension_parameter = re.compile(
 )
 # "a base64-encoded value that, when decoded, is 16 bytes in length" (section 4.2.1)
 _key = re.compile(r"[0-9A-Za-z+/]{22}==")
+_netloc = re.compile(r"(?:[^][\s@:]+|\[[^][\s@]*:[^][\s@]*\])(?::[0-9]*)?")
 _http_version = re.compile(r"HTTP/([0-9])(?:\.([0-9]))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -258,11 +259,11 @@ def _split_origin(origin: str) -> tuple[str, str, int | None] | None:
         return None
     # RFC 6454 section 6.2: scheme, host and port are all that an origin has;
     # urlsplit takes user names and more, and drops line breaks silently; before
-    # Python 3.11.4 it takes any name in brackets for an IPv6 address.
+    # Python 3.11.4 it takes any name in brackets for an IPv6 address, and doesn't
+    # look at what is behind them.
     if (
         not parts.hostname
-        or ("[" in parts.netloc and ":" not in parts.hostname)
-        or "@" in parts.netloc
+        or not _netloc.fullmatch(parts.netloc)
         or origin != f"{parts.scheme}://{parts.netloc}"
     ):
         return None

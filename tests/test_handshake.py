@@ -441,6 +441,9 @@ def test_10_2_request_without_origin_passes(
         ("http://[::1]:8000", "[::1]:8000", False, True),
         ("http://[::1]", "[::1]", False, True),
         ("http://[::1]", "[::2]", False, False),
+        ("https://[::1] :443", "[::1]", True, False),
+        ("https://[::1]x", "[::1]", True, False),
+        ("https://x[::1]", "[::1]", True, False),
         # Other hosts
         ("http://example.org", "example.com", False, False),
         ("http://www.example.com", "example.com", False, False),

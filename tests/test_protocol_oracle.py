@@ -606,7 +606,7 @@ def test_result_does_not_depend_on_how_the_stream_is_cut(
     assert judge(by_sizes, cut(stream, sizes)) == verdict
     for protocol in (by_byte, by_sizes):
         for name in Protocol.__slots__:
-            if not name.startswith("_"):
+            if not name.startswith("_") and name != "message":
                 assert getattr(protocol, name) == getattr(whole, name)
 
     # What a part of the stream gives, the whole gives as well, and first.
