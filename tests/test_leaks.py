@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import struct
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -347,6 +348,8 @@ def test_nothing_is_left(farm: Farm, kind: str) -> None:
     growth.subtract(before["objects"])
     # A way of ending that leaves one object behind leaves as many as its share.
     assert {name: more for name, more in growth.items() if more > 10} == {}
-    # What the garbage collector doesn't know: bytes, str.
-    assert after["blocks"] - before["blocks"] < CONNECTIONS // 4
+    # What the garbage collector doesn't know: bytes, str.  Python 3.10 keeps more for
+    # each function from its 1,024th call on.
+    if sys.version_info >= (3, 11):
+        assert after["blocks"] - before["blocks"] < CONNECTIONS // 4
     assert after["memory"] - before["memory"] < 12 * MIB
