@@ -217,6 +217,8 @@ def _has_control_socket() -> bool:
 
 
 NO_CONTROL_SOCKET = ["--no-control-socket"] if _has_control_socket() else []
+#: The same for a gunicorn that something else starts.
+GUNICORN_ENVIRON = {"GUNICORN_CMD_ARGS": " ".join(NO_CONTROL_SOCKET)}
 
 
 def command(kind: str, port: int, site: str = "tests") -> list[str]:

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import gunicorn
 import pytest
 
 from .clients import (
@@ -224,6 +225,12 @@ SMUGGLING = {
 }
 
 
+IS_GUNICORN_23 = gunicorn.version_info[0] == 23
+if IS_GUNICORN_23:
+    SMUGGLING["two codings"] = SMUGGLING["two codings"]._replace(gunicorn=[400])
+    SMUGGLING["two hosts"] = SMUGGLING["two hosts"]._replace(gunicorn=[400, 200])
+
+
 def exchange(server: Server, data: bytes) -> bytes:
     """Send ``data`` and return everything that is answered."""
     address = ("127.0.0.1", server.port)
@@ -291,7 +298,7 @@ def flood_with(server: Server, start: bytes, more: bytes) -> bytes:
 @pytest.mark.parametrize(
     "start, more, codes",
     [
-        (b"GET /", b"a" * 4096, {414}),
+        (b"GET /", b"a" * 4096, {400, 414} if IS_GUNICORN_23 else {414}),
         (upgrade()[:-2] + b"X: ", b"a" * 4096, {400, 431}),
         (upgrade()[:-2] + b"X", b"a" * 4096, {400, 431}),
         (upgrade()[:-2], b"X: a\r\n" * 100, {400, 431}),

@@ -14,17 +14,14 @@ from selenium import webdriver
 
 from .clients import connect
 from .example_page import Page, run_python
-from .servers import TIMEOUT, Farm, Server, find_program, wait_for
-
-# gunicorn's control socket is one for all of a user.
-_ENVIRON = {"GUNICORN_CMD_ARGS": "--no-control-socket"}
+from .servers import GUNICORN_ENVIRON, TIMEOUT, Farm, Server, find_program, wait_for
 
 
 @pytest.fixture(scope="module", params=["runserver", "redis"])
 def server(request: pytest.FixtureRequest, example_farm: Farm) -> Server:
     if request.param == "redis":
         find_program("redis-server", "redis-server")
-        return example_farm.start("redis", "example", **_ENVIRON)
+        return example_farm.start("redis", "example", **GUNICORN_ENVIRON)
     return example_farm(request.param, "example")
 
 
@@ -198,7 +195,9 @@ Dam.objects.create(name="added in the shell", river="Rhine", height=2)
 def test_redis(example_farm: Farm, driver: webdriver.Chrome) -> None:
     """What is committed in the shell is announced; Ctrl-C ends all parts."""
     find_program("redis-server", "redis-server")
-    server = example_farm.start("redis", "example", WEB_CONCURRENCY="1", **_ENVIRON)
+    server = example_farm.start(
+        "redis", "example", WEB_CONCURRENCY="1", **GUNICORN_ENVIRON
+    )
     found = re.search("REDIS_URL=(unix://(.*))", server.log)
     assert found is not None
     page = Page(driver, server)

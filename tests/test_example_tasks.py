@@ -10,16 +10,14 @@ from selenium import webdriver
 from selenium.webdriver.support.ui import WebDriverWait
 
 from .example_page import Page
-from .servers import TIMEOUT, Farm, Server, find_program
+from .servers import GUNICORN_ENVIRON, TIMEOUT, Farm, Server, find_program
 
 
 @pytest.fixture(scope="module", params=["runserver", "redis"])
 def server(request: pytest.FixtureRequest, example_farm: Farm) -> Server:
     if request.param == "redis":
         find_program("redis-server", "redis-server")
-        # gunicorn's control socket is one for all of a user.
-        arguments = {"GUNICORN_CMD_ARGS": "--no-control-socket"}
-        return example_farm.start("redis", "example", **arguments)
+        return example_farm.start("redis", "example", **GUNICORN_ENVIRON)
     return example_farm(request.param, "example")
 
 
