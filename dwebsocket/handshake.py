@@ -273,6 +273,8 @@ def _split_origin(origin: str) -> tuple[str, str, int | None] | None:
 
 
 def _is_own_origin(origin: str, host: str, is_secure: bool) -> bool:
+    if not _netloc.fullmatch(host):
+        return False
     # As browsers write it.
     if origin == f"https://{host}" or (not is_secure and origin == f"http://{host}"):
         return True

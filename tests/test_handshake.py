@@ -444,6 +444,8 @@ def test_10_2_request_without_origin_passes(
         ("https://[::1] :443", "[::1]", True, False),
         ("https://[::1]x", "[::1]", True, False),
         ("https://x[::1]", "[::1]", True, False),
+        ("http://", "", False, False),
+        ("http://a@b", "a@b", False, False),
         # Other hosts
         ("http://example.org", "example.com", False, False),
         ("http://www.example.com", "example.com", False, False),
