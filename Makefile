@@ -43,8 +43,8 @@ demo-redis: $(VENV)/.example
 		exec $(abspath $(BIN))/python serve_redis.py $(PORT)
 
 test: packages lint
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST)
-	DWEBSOCKET_PURE=1 $(BIN)/python -m pytest -q $(HOT_PATH:%=tests/test_%.py)
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST)
+	DWEBSOCKET_PURE=1 $(BIN)/python -m pytest -q -n 2 $(HOT_PATH:%=tests/test_%.py)
 
 matrix: packages $(VENV)/.test
 	$(BIN)/tox run --skip-missing-interpreters false
@@ -62,7 +62,7 @@ dist: $(VENV)/.test
 test-dist: packages dist
 	set -e; directory=$$(mktemp -d); trap 'rm -rf "$$directory"' EXIT; \
 	tar -xf dist/*.tar.gz -C "$$directory" --strip-components=1; \
-	set -- -n 3 --dist loadfile $(PYTEST); \
+	set -- -n 4 --dist loadfile $(PYTEST); \
 	$(BIN)/tox run --root "$$directory" -e py --installpkg dist/*-cp*.whl -- "$$@"; \
 	$(BIN)/tox run --root "$$directory" -e pure --installpkg dist/*-none-*.whl -- "$$@"
 
