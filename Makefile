@@ -43,7 +43,7 @@ demo-redis: $(VENV)/.example
 		exec $(abspath $(BIN))/python serve_redis.py $(PORT)
 
 test: packages lint
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST)
+	$(BIN)/python -m pytest -n 4 --dist loadfile $(PYTEST)
 	DWEBSOCKET_PURE=1 $(BIN)/python -m pytest -q -n 2 $(HOT_PATH:%=tests/test_%.py)
 
 matrix: packages $(VENV)/.test
