@@ -48,6 +48,7 @@ _extension_parameter = re.compile(
 )
 # "a base64-encoded value that, when decoded, is 16 bytes in length" (section 4.2.1)
 _key = re.compile(r"[0-9A-Za-z+/]{22}==")
+# A name or an IPv6 address, and a port: no user, no white space.
 _netloc = re.compile(r"(?:[^][\s@:]+|\[[^][\s@]*:[^][\s@]*\])(?::[0-9]*)?")
 _http_version = re.compile(r"HTTP/([0-9])(?:\.([0-9]))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
