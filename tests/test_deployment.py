@@ -20,6 +20,7 @@ from .servers import (
     Server,
     find_program,
     free_port,
+    wait_for,
 )
 
 
@@ -78,6 +79,11 @@ def test_it_is_started_reloaded_and_stopped(
                 reload = reload.replace("$MAINPID", str(server.process.pid))
                 subprocess.run(shlex.split(reload), check=True)
                 assert wait_until_closed(websocket) == 1012
+            # Until then they may refuse whom they had accepted.
+            workers = int(re.findall(r" -w (\d+) ", command)[0])
+            wait_for(
+                lambda: server.log.count("Worker exiting") >= workers, "the old workers"
+            )
             with connect(server, "/echo/") as websocket:
                 server.process.send_signal(signal.SIGTERM)
                 assert wait_until_closed(websocket) == 1001
