@@ -6,7 +6,6 @@ from .encoder cimport Broadcast
 from .inbox cimport switch_to
 from .protocol cimport Protocol
 from .stream cimport Stream
-from .syscalls cimport send
 
 cdef object _OPEN
 cdef Py_ssize_t _LONG

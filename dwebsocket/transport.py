@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gevent.hub import Waiter, getcurrent
 from greenlet import greenlet
@@ -17,15 +17,7 @@ from .message import LONG, Message
 from .protocol import State
 from .registry import registry
 from .stream import Stream
-from .syscalls import WouldBlock, send_long
-
-if TYPE_CHECKING:
-    from . import uncompiled as cython
-else:
-    try:
-        import cython
-    except ImportError:
-        from . import uncompiled as cython
+from .syscalls import send_long
 
 __all__ = ["Transport"]
 
@@ -211,12 +203,7 @@ class Transport(Stream):
         self.bytes_out += len(frame)
         if self._outbox is None:
             try:
-                if cython.compiled and self._fd >= 0:
-                    sent = send(self._fd, frame)  # noqa: F821
-                else:
-                    sent = self._sock.send(frame)
-            except WouldBlock:
-                sent = 0
+                sent = self._write(frame)
             except OSError as exc:
                 # The reader will see what came before the end, and the end.
                 raise ConnectionClosed(CloseCode.ABNORMAL_CLOSURE) from exc

@@ -27,6 +27,7 @@ cdef class Writer:
     cdef readonly str slow_consumer
 
     cpdef _queue(self, bytes frame)
+    cdef Py_ssize_t _write(self, bytes frame) except -1
     cpdef _start_outbox(self, frame)
     cpdef _append(self, frame)
     cpdef _queue_backlog(self)

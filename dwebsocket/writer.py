@@ -125,17 +125,21 @@ class Writer:
             self._append(frame)
             return
         try:
-            if cython.compiled and self._fd >= 0:
-                sent = send(self._fd, frame)  # noqa: F821
-            else:
-                sent = self._sock.send(frame)
-        except WouldBlock:
-            sent = 0
+            sent = self._write(frame)
         except OSError as exc:
             logger.debug("send failed: %s", exc)
             return
         if sent < len(frame):
             self._start_outbox(memoryview(frame)[sent:])
+
+    def _write(self, frame: bytes) -> int:
+        """Return how many bytes of a frame the system takes now.  Raises OSError."""
+        try:
+            if cython.compiled and self._fd >= 0:
+                return send(self._fd, frame)  # noqa: F821
+            return self._sock.send(frame)  # type: ignore[no-any-return]
+        except WouldBlock:
+            return 0
 
     def _start_outbox(self, frame: Buffer) -> None:
         self._outbox = deque((frame,))
