@@ -51,10 +51,12 @@ ACCEPTED = object()
 class ViewGreenlet(greenlet):
     """A raw greenlet that ``gevent.kill`` can handle."""
 
-    __slots__ = ()
+    __slots__ = ("before_wait",)
 
-    #: See ``databases``; here so that ``transport`` finds it without searching.
-    before_wait: Callable[[], object] | None = None
+    def __init__(self, run: Callable[..., Any], parent: greenlet) -> None:
+        super().__init__(run, parent)
+        #: See ``databases``; a slot, found without searching and without a dict.
+        self.before_wait: Callable[[], object] | None = None
 
     @property
     def loop(self) -> Any:

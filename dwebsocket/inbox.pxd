@@ -52,11 +52,15 @@ cdef class Inbox(Writer):
     cdef bint _discard_receiver(self, receiver)
     @cython.locals(due=list)
     cdef _wake_later(self)
-    cdef _wake_receivers(self)
+    cdef _call_listener(self)
 
 cdef class _Shared:
     cdef readonly bytearray buffer
     cdef public list due
+    cdef list _turn
+    cdef object _running
 
-    @cython.locals(due=list, inbox=Inbox)
+    @cython.locals(turn=list, inbox=Inbox)
     cpdef wake(self)
+    @cython.locals(turn=list, inbox=Inbox)
+    cdef next_receiver(self)

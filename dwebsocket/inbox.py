@@ -12,6 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from gevent import get_hub
 from greenlet import greenlet
 
 from .deflate import Deflate
@@ -162,6 +163,11 @@ class Inbox(Writer):
             return False
         return True
 
+    def _call_listener(self) -> None:
+        self._is_due = False
+        listener, self._listener = self._listener, None
+        listener.on_message()
+
     def _wake_later(self) -> None:
         """Wake those who wait, when all connections have been read from."""
         if not self._is_due and (
@@ -173,29 +179,6 @@ class Inbox(Writer):
                 self._hub.loop.run_callback(self._shared.wake)
             due.append(self)
 
-    def _wake_receivers(self) -> None:
-        """Let go on whom there is a message for; all, when nothing will come."""
-        self._is_due = False
-        while self._receiver is not None and (
-            self._first is not None or self.protocol.state is not _OPEN
-        ):
-            receiver = self._receiver
-            if self._receivers is None:
-                self._receiver = None
-            else:
-                self._discard_receiver(receiver)
-            try:
-                switch_to(receiver)
-            except BaseException:
-                # It has ended with this; not ours.
-                self._hub.handle_error(receiver, *sys.exc_info())
-        listener = self._listener
-        if listener is not None and (
-            self._first is not None or self.protocol.state is not _OPEN
-        ):
-            self._listener = None
-            listener.on_message()
-
 
 class _Shared:
     """What the connections of a hub share."""
@@ -203,15 +186,58 @@ class _Shared:
     def __init__(self) -> None:
         #: Received into: an idle connection owns none.
         self.buffer = bytearray(_BUFFER_SIZE)
-        #: Those with something for greenlets that wait.
+        #: Those with something for who waits.
         self.due: list[Inbox] = []
+        # Those of them that haven't been served yet, the next one last.
+        self._turn: list[Inbox] = []
+        # Who has gone on last, a greenlet or a listener.
+        self._running: Any = None
 
     def wake(self) -> None:
         """Wake those who wait, before the hub waits itself."""
-        due = self.due
+        turn = self._turn = self.due[::-1]
         self.due = []
-        for inbox in due:
-            inbox._wake_receivers()
+        while turn:
+            receiver = self.next_receiver()
+            try:
+                if receiver is not None:
+                    switch_to(receiver)
+                elif turn:
+                    inbox = turn.pop()
+                    inbox._call_listener()
+            except BaseException:
+                # It has ended with this; not ours.
+                get_hub().handle_error(self._running, *sys.exc_info())
+        self._running = None
+
+    def next_receiver(self) -> greenlet | None:
+        """Return the greenlet that is to go on now.
+
+        A greenlet that waits switches to it past the hub, which saves every other
+        switch.  None: it is the hub's turn, for a listener or since nobody is left.
+        """
+        turn = self._turn
+        while turn:
+            inbox = turn.pop()
+            inbox._is_due = False
+            if inbox._first is None and inbox.protocol.state is _OPEN:
+                continue  # taken meanwhile
+            receiver = inbox._receiver
+            if inbox._receivers is not None or inbox._listener is not None:
+                # Looked at again, for those behind the first.
+                turn.append(inbox)
+                inbox._is_due = True
+                if receiver is None:
+                    self._running = inbox._listener
+                else:
+                    self._running = receiver
+                    inbox._discard_receiver(receiver)
+                return receiver
+            if receiver is not None:
+                inbox._receiver = None
+                self._running = receiver
+                return receiver
+        return None
 
 
 _shared: WeakKeyDictionary[Any, _Shared] = WeakKeyDictionary()

@@ -183,8 +183,9 @@ class Transport(Stream):
             self._receiver = current
         else:
             self._add_receiver(current)
+        following = self._shared.next_receiver()
         try:
-            switch_to(hub)
+            switch_to(hub if following is None else following)
         except BaseException:
             # It was killed, or a gevent.Timeout of the caller's.
             self._discard_receiver(current)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import logging
+import operator
 import os
 import random
 import select
@@ -30,11 +32,13 @@ import gevent.socket
 import gevent.ssl
 import pytest
 from gevent.hub import Waiter
+from greenlet import settrace
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import CLIENT, OPEN
 from websockets.protocol import Protocol as ClientProtocol
 
+from dwebsocket.conversation import ViewGreenlet
 from dwebsocket.deflate import Deflate, Options, negotiate
 from dwebsocket.exceptions import ConnectionClosed
 from dwebsocket.limits import Limits
@@ -234,6 +238,18 @@ def receive_in_greenlet(transport: Transport) -> gevent.Greenlet:
     return greenlet
 
 
+def receive_forever(transport: Transport) -> gevent.Greenlet:
+    """Start a greenlet that waits for each message."""
+
+    def receive() -> None:
+        while True:
+            transport.receive()
+
+    greenlet = gevent.spawn(receive)
+    gevent.sleep(0)
+    return greenlet
+
+
 def fill(transport: Transport) -> tuple[gevent.Greenlet, list[bytes]]:
     """Send until the sender is suspended; return it and what it has queued."""
     sent: list[bytes] = []
@@ -424,6 +440,108 @@ def test_all_connections_are_read_before_a_greenlet_goes_on(connect: Connect) ->
     gevent.joinall(greenlets)
     # Each has taken one of six.
     assert seen == [5, 4, 3]
+
+
+class Listener:
+    """Takes messages in the hub."""
+
+    def __init__(self, transport: Transport, take: Callable[[Transport], Any]) -> None:
+        self._transport = transport
+        self._take = take
+        transport.listen(self)
+
+    def on_message(self) -> None:
+        assert gevent.getcurrent() is gevent.get_hub()
+        self._take(self._transport)
+
+
+@on("unix")
+def test_greenlets_go_on_one_from_the_other(connect: Connect) -> None:
+    connections = [connect() for _ in range(3)]
+    receivers = [receive_forever(connection.transport) for connection in connections]
+    switches: list[tuple[Any, Any]] = []
+    previous = settrace(lambda event, pair: switches.append(pair))
+    try:
+        for connection in connections:
+            connection.peer.send("a")
+        hub = gevent.get_hub()
+        turn_hub()
+    finally:
+        settrace(previous)
+    start = next(i for i, (_, target) in enumerate(switches) if target in receivers)
+    first, second, third, last = switches[start : start + 4]
+    assert first[0] is last[1] is hub
+    assert first[1] is second[0]
+    assert second[1] is third[0]
+    assert third[1] is last[0]
+    assert {first[1], second[1], third[1]} == set(receivers)
+    gevent.killall(receivers)
+
+
+@on("unix")
+def test_all_who_wait_get_messages_in_their_order(connect: Connect) -> None:
+    connections = [connect() for _ in range(5)]
+    transports = [connection.transport for connection in connections]
+    taken: list[tuple[int, Any]] = []
+
+    def take(transport: Transport) -> None:
+        taken.append((transports.index(transport), transport.receive()))
+
+    def take_two(transport: Transport) -> None:
+        take(transport)
+        take(transport)
+
+    greenlets = [
+        gevent.spawn(take_two, transports[0]),
+        *(gevent.spawn(take, transports[1]) for _ in range(3)),
+        gevent.spawn(take, transports[3]),
+        gevent.spawn(take, transports[4]),
+    ]
+    turn_hub()
+    Listener(transports[2], take)
+    Listener(transports[3], take)
+    for connection in connections:
+        connection.peer.send("a", "b")
+    gevent.joinall(greenlets[:3] + greenlets[4:])
+    # One connection after the other, in whichever order they have been read from.
+    assert {
+        index: [message for _, message in group]
+        for index, group in itertools.groupby(taken, key=operator.itemgetter(0))
+    } == {0: ["a", "b"], 1: ["a", "b"], 2: ["a"], 3: ["a", "b"], 4: ["a"]}
+    assert len(taken) == 8
+    greenlets[3].kill()
+
+
+@on("unix")
+@pytest.mark.parametrize("is_listener", [False, True])
+def test_an_error_stops_no_other_connection(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, is_listener: bool
+) -> None:
+    hub = gevent.get_hub()
+    handled: list[Any] = []
+    monkeypatch.setattr(hub, "handle_error", lambda *args: handled.append(args))
+    connections = [connect() for _ in range(3)]
+
+    def fail(transport: Transport) -> None:
+        transport.receive()
+        raise MemoryError
+
+    first = receive_forever(connections[0].transport)
+    failing: Any
+    if is_listener:
+        failing = Listener(connections[1].transport, fail)
+    else:
+        failing = ViewGreenlet(fail, hub)
+        hub.loop.run_callback(failing.switch, connections[1].transport)
+        turn_hub()
+    last = receive_in_greenlet(connections[2].transport)
+    for connection in connections:
+        connection.peer.send("a")
+    assert last.get() == "a"
+    assert [(context, kind) for context, kind, _, _ in handled] == [
+        (failing, MemoryError)
+    ]
+    first.kill()
 
 
 def test_inbox_count(connect: Connect) -> None:
