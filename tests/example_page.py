@@ -13,7 +13,15 @@ from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from .servers import EXAMPLE, ROOT, TIMEOUT, Server
+from .servers import (
+    EXAMPLE,
+    GUNICORN_ENVIRON,
+    ROOT,
+    TIMEOUT,
+    Farm,
+    Server,
+    find_program,
+)
 
 
 def run_python(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -30,6 +38,14 @@ def run_python(*arguments: str, **environ: str) -> subprocess.CompletedProcess[s
         capture_output=True,
         text=True,
     )
+
+
+def start_example(farm: Farm, kind: str) -> Server:
+    """Return the example project's server; "redis" has four workers and Redis."""
+    if kind == "redis":
+        find_program("redis-server", "redis-server")
+        return farm.start(kind, "example", **GUNICORN_ENVIRON)
+    return farm(kind, "example")
 
 
 #: Makes the tables, and a user for the admin.

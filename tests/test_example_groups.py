@@ -13,16 +13,13 @@ import pytest
 from selenium import webdriver
 
 from .clients import connect
-from .example_page import Page, run_python
+from .example_page import Page, run_python, start_example
 from .servers import GUNICORN_ENVIRON, TIMEOUT, Farm, Server, find_program, wait_for
 
 
 @pytest.fixture(scope="module", params=["runserver", "redis"])
 def server(request: pytest.FixtureRequest, example_farm: Farm) -> Server:
-    if request.param == "redis":
-        find_program("redis-server", "redis-server")
-        return example_farm.start("redis", "example", **GUNICORN_ENVIRON)
-    return example_farm(request.param, "example")
+    return start_example(example_farm, request.param)
 
 
 @pytest.fixture

@@ -9,16 +9,13 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.support.ui import WebDriverWait
 
-from .example_page import Page
-from .servers import GUNICORN_ENVIRON, TIMEOUT, Farm, Server, find_program
+from .example_page import Page, start_example
+from .servers import TIMEOUT, Farm, Server
 
 
 @pytest.fixture(scope="module", params=["runserver", "redis"])
 def server(request: pytest.FixtureRequest, example_farm: Farm) -> Server:
-    if request.param == "redis":
-        find_program("redis-server", "redis-server")
-        return example_farm.start("redis", "example", **GUNICORN_ENVIRON)
-    return example_farm(request.param, "example")
+    return start_example(example_farm, request.param)
 
 
 @pytest.fixture
