@@ -74,16 +74,16 @@ def test_it_is_started_reloaded_and_stopped(
         try:
             assert b"READY=1" in notifications.recv(1000)
             server.wait_until_ready()
+            workers = int(re.findall(r" -w (\d+) ", command)[0])
+            wait_for(lambda: len(server.children) == workers, "all workers")
+            old = set(server.children)
             with connect(server, "/echo/") as websocket:
                 reload = find_command(unit, "ExecReload")
                 reload = reload.replace("$MAINPID", str(server.process.pid))
                 subprocess.run(shlex.split(reload), check=True)
                 assert wait_until_closed(websocket) == 1012
             # Until then they may refuse whom they had accepted.
-            workers = int(re.findall(r" -w (\d+) ", command)[0])
-            wait_for(
-                lambda: server.log.count("Worker exiting") >= workers, "the old workers"
-            )
+            wait_for(lambda: old.isdisjoint(server.children), "the old workers' end")
             with connect(server, "/echo/") as websocket:
                 server.process.send_signal(signal.SIGTERM)
                 assert wait_until_closed(websocket) == 1001
