@@ -464,7 +464,9 @@ def test_channels_are_those_of_members(
 def test_joining_again_changes_options(
     site: Site, members: Members, group: str
 ) -> None:
-    member, other = members.open(group, data="old", announce=True), members.open(group)
+    other = members.open(group)
+    member = members.open(group, data="old", announce=True)
+    assert other.receive_json()["type"] == "group.join"
     options = {"data": {"name": "new"}, "slow_consumer": "coalesce"}
     assert member.call("join", group, **options) == {"result": None}
     site.call("send", group, "once")
