@@ -222,21 +222,21 @@ class _Shared:
             inbox._is_due = False
             if inbox._first is None and inbox.protocol.state is _OPEN:
                 continue  # taken meanwhile
-            receiver = inbox._receiver
-            if inbox._receivers is not None or inbox._listener is not None:
+            receiver, listener = inbox._receiver, inbox._listener
+            if inbox._receivers is not None or listener is not None:
                 # Looked at again, for those behind the first.
                 turn.append(inbox)
                 inbox._is_due = True
-                if receiver is None:
-                    self._running = inbox._listener
-                else:
-                    self._running = receiver
-                    inbox._discard_receiver(receiver)
-                return receiver
             if receiver is not None:
-                inbox._receiver = None
+                if inbox._receivers is None:
+                    inbox._receiver = None
+                else:
+                    inbox._discard_receiver(receiver)
                 self._running = receiver
                 return receiver
+            if listener is not None:
+                self._running = listener
+                return None
         return None
 
 
