@@ -211,12 +211,12 @@ class Conversation:
                     raise ValueError(f"the client doesn't offer {subprotocol!r}")
                 self._websocket.subprotocol = subprotocol
             # While an error can still be answered.
+            groups.prepare_connection()
             login = find_login(self._request)
             del self._offered
             self._ready = Event()
             self._decide(ACCEPTED)
-            transport = self._wait_until_open()
-            self._websocket._transport = transport
+            self._websocket._transport = transport = self._wait_until_open()
             groups.add_websocket(self._websocket, login)
             websocket_opened.send(
                 sender=WebSocket, request=self._request, websocket=self._websocket

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,6 +124,35 @@ def test_a_message_of_another_version_is_understood() -> None:
 
 
 # Several processes
+
+
+@pytest.mark.parametrize("kind", ["redis", "cluster"])
+def test_what_is_open_is_listed_at_once(
+    kind: str, tmp_path: Path, database: None
+) -> None:
+    with contextlib.ExitStack() as stack:
+        engine = stack.enter_context(open_redis(tmp_path, kind))
+        site = stack.enter_context(Site(tmp_path, engine))
+        stack.enter_context(override_settings(WEBSOCKET_GROUPS=engine.setting))
+        assert groups.connections().total == 0
+        for count, server in enumerate(site.servers, 1):
+            sock, received = clients.handshake(server, "/handlers/echo/")
+            stack.enter_context(sock)
+            assert b" 101 " in received
+            assert groups.connections().total == count
+
+
+def test_redis_keeps_nobody_out(tmp_path: Path, database: None) -> None:
+    with open_redis(tmp_path) as engine, Site(tmp_path, engine) as site:
+        (redis,) = engine.servers
+        redis.pause()
+        try:
+            for _ in range(2):
+                sock, received = clients.handshake(site.servers[1], "/handlers/echo/")
+                with sock:
+                    assert b" 101 " in received
+        finally:
+            redis.resume()
 
 
 @pytest.fixture(scope="module")

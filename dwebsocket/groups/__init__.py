@@ -283,12 +283,16 @@ def close_websocket(
 # For conversations
 
 
+def prepare_connection() -> None:
+    """Have this process hear what is for connections, before one is open."""
+    get_backend(DEFAULT).prepare_connection()
+
+
 def add_websocket(websocket: WebSocket, login: Login | None) -> None:
     """Let a new connection be found, by its user as long as the login holds."""
-    backend = get_backend(DEFAULT)
-    backend.note_connection()
     if login is None:
         return
+    backend = get_backend(DEFAULT)
     websocket.user_id = login.user_id
     if not websocket.is_closed():
         policy = websocket.transport.slow_consumer

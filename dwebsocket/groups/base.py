@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import gevent
+from gevent.event import Event
 
 from ..rechecks import (
     ALL_LOGINS,
@@ -70,7 +71,9 @@ class GroupBackend:
         self.alias = alias
         self.local = LocalMembers()
         self._is_reachable = False
-        self._login_greenlet: gevent.Greenlet[..., None] | None = None
+        # Set when connections can be opened: the channels are heard, or can't be.
+        self._can_open = Event()
+        self._opener: gevent.Greenlet[..., None] | None = None
 
     # Hooks
 
@@ -119,8 +122,9 @@ class GroupBackend:
 
     def close(self) -> None:
         """The setting has changed: this is used no longer."""
-        if self._login_greenlet is not None:
-            self._login_greenlet.kill(block=False)
+        if self._opener is not None:
+            self._opener.kill(block=False)
+        self._can_open.set()
 
     # For dwebsocket.groups
 
@@ -142,26 +146,37 @@ class GroupBackend:
         if channel.startswith(GROUP):
             self.note_leave(channel[len(GROUP) :], membership)
 
-    def note_connection(self) -> None:
-        """Hear what is for all connections, and for single ones, if that can be."""
-        if not self._is_reachable and self.can_hear:
+    def prepare_connection(self) -> None:
+        """Hear what is for all connections, and for single ones, if that can be.
+
+        The first connections of a process wait for it, not longer than the engine's
+        timeout.
+        """
+        if not self._can_open.is_set() and self.can_hear:
             self.make_reachable()
+            self._can_open.wait()
 
     def make_reachable(self) -> None:
         """Hear what is for connections of this process, groups or no groups."""
         if not self._is_reachable:
             self._is_reachable = True
             self.local.attach()
-            self.subscribe(PROCESS + get_process_id())
-            self.subscribe(EVERYONE)
-            self.subscribe(ALL_LOGINS)
+            channels = [PROCESS + get_process_id(), EVERYONE, ALL_LOGINS]
+            for channel in channels:
+                self.subscribe(channel)
             if can_wait():
-                self._login_greenlet = gevent.spawn(self._recheck_logins)
+                self._opener = gevent.spawn(self._open, channels)
+            else:
+                self._can_open.set()
 
-    def _recheck_logins(self) -> None:
-        # Of what was published until it is heard nothing is known.
-        while not self.wait_until_heard(ALL_LOGINS):
-            pass
+    def _open(self, channels: list[str]) -> None:
+        try:
+            is_heard = all(map(self.wait_until_heard, channels))
+        finally:
+            self._can_open.set()
+        while not is_heard:
+            is_heard = self.wait_until_heard(ALL_LOGINS)
+        # Of what was published until it was heard nothing is known.
         recheck_all(self.local)
 
     def answer(self, question: bytes) -> bytes:
