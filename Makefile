@@ -20,7 +20,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SOURCES = benchmarks docs dwebsocket example_project setup.py tests
 # What runs compiled, and is tested from its source as well.
-HOT_PATH = frames protocol transport websocket compiled
+HOT_PATH = frames protocol transport websocket handlers compiled
 RUFF = --target-version py310 --line-length 88 --exclude tests/readme_views.py
 
 .PHONY: demo serve demo-redis test matrix dist test-dist lint format docs \

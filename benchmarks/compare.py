@@ -72,7 +72,7 @@ class Server:
 
     def command(self, mode: str, *options: object) -> list[str]:
         origin = f"Origin: http://127.0.0.1:{self.port}"  # as browsers send it
-        where = ("--port", self.port, "--path", "/echo/", "-H", origin)
+        where = ("--port", self.port, "--path", self.peer.path, "-H", origin)
         pids = ("--pid", ",".join(map(str, self.pids())))
         words = (self._wsload, mode, *where, *pids, *options)
         return [str(word) for word in words]
@@ -90,9 +90,9 @@ class Server:
 def serve(peer: Peer, root: Path) -> Iterator[Server]:
     port = free_port()
     environment = environments.clean_environment()
-    environment["NODE_PATH"] = str(root / peer.name / "node_modules")
+    environment["NODE_PATH"] = str(root / peer.place / "node_modules")
     names = {
-        "bin": root / peer.name / ("" if peer.installer == "cc" else "bin"),
+        "bin": root / peer.place / ("" if peer.installer == "cc" else "bin"),
         "example": HERE.parent / "example_project",
     }
     words = [word.format(port=port, **names) for word in peer.command.split()]

@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -39,7 +39,8 @@ class Peer:
     """One server: what to install, how to start it, where it echoes.
 
     `command` runs in peers/; it may name {bin}, the environment's programs, {port} and
-    {example}.  `get` is the path of a trivial view, None where there is none.
+    {example}.  `path` echoes; `get` is the path of a trivial view, None where there is
+    none.  `shares` is the peer whose environment it runs in, if not its own.
     """
 
     name: str
@@ -48,10 +49,17 @@ class Peer:
     requires: tuple[str, ...] = ()
     installer: str = "pip"
     python: str = ""  # a version such as 3.8, "" the one that runs compare.py
+    path: str = "/echo/"
     get: str | None = None
     max_size: int = 2**25  # of a message
     max_connections: int = 2**20
     pure: bool = False
+    shares: str = ""
+
+    @property
+    def place(self) -> str:
+        """The name of its environment's directory."""
+        return self.shares or self.name
 
 
 GUNICORN = "{bin}/python -m gunicorn --log-level critical -b 127.0.0.1:{port} "
@@ -62,6 +70,17 @@ OURS_COMMAND = GUNICORN + (
 #: Not shown among the versions; gunicorn's gevent worker imports packaging.
 HELPERS = ("packaging", "whitenoise", "Pygments")
 OURS_REQUIRES = (OURS, "Django", "gevent", "gunicorn", "redis", "hiredis", *HELPERS)
+VIEW = Peer(
+    "dwebsocket",
+    "**dwebsocket**",
+    OURS_COMMAND,
+    OURS_REQUIRES,
+    get="/hello/",
+    max_size=2**24,
+)
+PURE_VIEW = replace(
+    VIEW, name="dwebsocket-pure", title="**dwebsocket**, not compiled", pure=True
+)
 
 PEERS = (
     Peer(
@@ -71,22 +90,21 @@ PEERS = (
         installer="cc",
         max_size=2**20 - 64,
     ),
-    Peer(
-        "dwebsocket",
-        "**dwebsocket**",
-        OURS_COMMAND,
-        OURS_REQUIRES,
-        get="/hello/",
-        max_size=2**24,
+    VIEW,
+    PURE_VIEW,
+    replace(
+        VIEW,
+        name="dwebsocket-handler",
+        title="**dwebsocket**, handler",
+        path="/echo-handler/",
+        shares=VIEW.name,
     ),
-    Peer(
-        "dwebsocket-pure",
-        "**dwebsocket**, not compiled",
-        OURS_COMMAND,
-        OURS_REQUIRES,
-        get="/hello/",
-        max_size=2**24,
-        pure=True,
+    replace(
+        PURE_VIEW,
+        name="dwebsocket-handler-pure",
+        title="**dwebsocket**, handler, not compiled",
+        path="/echo-handler/",
+        shares=PURE_VIEW.name,
     ),
     Peer(
         "original",
@@ -268,7 +286,7 @@ def prepare(peer: Peer, root: Path, python: str | None) -> Path:
 
     Raises Missing when something that can't be installed is not on this machine.
     """
-    directory = root / peer.name
+    directory = root / peer.place
     mark, wanted = directory / "made-for", fingerprint(peer)
     if not (mark.exists() and mark.read_text() == wanted):
         print(f"Installing {peer.name} ...", file=sys.stderr)

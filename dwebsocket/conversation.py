@@ -270,11 +270,11 @@ class Conversation:
             if self._outcome is None:
                 self._decide(exc)
             else:
-                self._on_error(exc)
+                self.on_error(exc)
         finally:
             self._end_view(code)
 
-    def _on_error(self, exc: BaseException) -> None:
+    def on_error(self, exc: BaseException) -> None:
         """Report an exception that ended the view; raise what isn't the view's."""
         if isinstance(exc, ConnectionClosed):
             logger.debug("the view ended: %s", _on_one_line(str(exc)))

@@ -13,10 +13,18 @@ from typing import Any
 from django.db import connections
 from gevent import getcurrent
 
-__all__ = ["adopt", "close", "note_connection", "release", "release_used", "share"]
+__all__ = [
+    "adopt",
+    "close",
+    "note_connection",
+    "release",
+    "release_used",
+    "share",
+    "shared",
+]
 
 #: Those of the test, by alias; empty when there is none.
-_shared: dict[str, Any] = {}
+shared: dict[str, Any] = {}
 
 
 def note_connection(**kwargs: Any) -> None:
@@ -29,7 +37,7 @@ def note_connection(**kwargs: Any) -> None:
 
 def adopt() -> None:
     """Begin with what this greenlet, a new one, has to share."""
-    for alias, connection in _shared.items():
+    for alias, connection in shared.items():
         connections[alias] = connection
 
 
@@ -38,7 +46,7 @@ def release() -> None:
 
     ``close_old_connections`` would close one amid a transaction.
     """
-    if not _shared:
+    if not shared:
         for connection in connections.all(initialized_only=True):
             if not connection.in_atomic_block:
                 connection.close_if_unusable_or_obsolete()
@@ -56,7 +64,7 @@ def close() -> None:
     # Looking for them takes long.
     if getattr(current, "before_wait", None) is not None:
         current.before_wait = None
-        if not _shared:
+        if not shared:
             for connection in connections.all(initialized_only=True):
                 connection.close()
 
@@ -65,12 +73,12 @@ def close() -> None:
 def share() -> Iterator[None]:
     """Have all greenlets use the connections of this one, and leave them open."""
     # Those that haven't been used yet as well: a test case has marked them.
-    _shared.update({alias: connections[alias] for alias in connections})
-    for connection in _shared.values():
+    shared.update({alias: connections[alias] for alias in connections})
+    for connection in shared.values():
         connection.inc_thread_sharing()
     try:
         yield
     finally:
-        for connection in _shared.values():
+        for connection in shared.values():
             connection.dec_thread_sharing()
-        _shared.clear()
+        shared.clear()

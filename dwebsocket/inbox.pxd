@@ -44,7 +44,7 @@ cdef class Inbox(Writer):
     cdef Py_ssize_t _max_queue
     cdef list _receivers
 
-    cdef Py_ssize_t _count_messages(self) except -1
+    cpdef Py_ssize_t count_messages(self) except -1
     @cython.locals(messages=list)
     cdef bint _store(self, received) except -1
     cdef _put(self, message)
@@ -52,7 +52,8 @@ cdef class Inbox(Writer):
     cdef bint _discard_receiver(self, receiver)
     @cython.locals(due=list)
     cdef _wake_later(self)
-    cdef _call_listener(self)
+    cpdef next_listener(self)
+    cpdef listen(self, listener)
 
 cdef class _Shared:
     cdef readonly bytearray buffer
@@ -60,7 +61,11 @@ cdef class _Shared:
     cdef list _turn
     cdef object _running
 
-    @cython.locals(turn=list, inbox=Inbox)
+    @cython.locals(turn=list)
     cpdef wake(self)
-    @cython.locals(turn=list, inbox=Inbox)
+    @cython.locals(inbox=Inbox)
     cdef next_receiver(self)
+    @cython.locals(inbox=Inbox)
+    cdef next_listener(self)
+    @cython.locals(turn=list, inbox=Inbox)
+    cdef Inbox _find_next(self)

@@ -90,12 +90,8 @@ class Inbox(Writer):
         self._shared = _share(self._hub)
         self._is_due = False
 
-    @property
-    def inbox_count(self) -> int:
-        """How many messages wait for ``receive``."""
-        return self._count_messages()
-
-    def _count_messages(self) -> int:
+    def count_messages(self) -> int:
+        """Return how many messages wait for ``receive``."""
         if self._first is None:
             return 0
         return 1 if self._rest is None else 1 + len(self._rest)
@@ -119,7 +115,7 @@ class Inbox(Writer):
             self._put(message)
         return (
             self._inbox_size >= self._max_inbox_size
-            or self._count_messages() >= self._max_queue
+            or self.count_messages() >= self._max_queue
         )
 
     def _put(self, message: Message) -> None:
@@ -163,10 +159,12 @@ class Inbox(Writer):
             return False
         return True
 
-    def _call_listener(self) -> None:
-        self._is_due = False
-        listener, self._listener = self._listener, None
-        listener.on_message()
+    def next_listener(self) -> Any:
+        """Return whose ``on_message`` the hub would call now, and won't any more.
+
+        None: it is nobody's turn, or that of a greenlet that waits.
+        """
+        return self._shared.next_listener()
 
     def _wake_later(self) -> None:
         """Wake those who wait, when all connections have been read from."""
@@ -203,40 +201,53 @@ class _Shared:
                 if receiver is not None:
                     switch_to(receiver)
                 elif turn:
-                    inbox = turn.pop()
-                    inbox._call_listener()
+                    self.next_listener().on_message()
             except BaseException:
                 # It has ended with this; not ours.
                 get_hub().handle_error(self._running, *sys.exc_info())
         self._running = None
 
     def next_receiver(self) -> greenlet | None:
-        """Return the greenlet that is to go on now.
+        """Return the greenlet that is to go on now, if it is a greenlet's turn.
 
         A greenlet that waits switches to it past the hub, which saves every other
-        switch.  None: it is the hub's turn, for a listener or since nobody is left.
+        switch.
         """
+        inbox = self._find_next()
+        if inbox is None or inbox._receiver is None:
+            return None
+        receiver = inbox._receiver
+        if inbox._receivers is None:
+            inbox._receiver = None
+        else:
+            inbox._discard_receiver(receiver)
+        if inbox._receiver is None and inbox._listener is None:
+            self._turn.pop()
+            inbox._is_due = False
+        self._running = receiver
+        return receiver
+
+    def next_listener(self) -> Any:
+        """Return the listener that is to be called now, if it is a listener's turn."""
+        inbox = self._find_next()
+        if inbox is None or inbox._receiver is not None:
+            return None
+        self._turn.pop()
+        inbox._is_due = False
+        self._running, inbox._listener = inbox._listener, None
+        return self._running
+
+    def _find_next(self) -> Inbox | None:
+        """Return whose turn it is; who has waited for it may have had it meanwhile."""
         turn = self._turn
         while turn:
-            inbox = turn.pop()
+            inbox = turn[-1]
+            if (inbox._receiver is not None or inbox._listener is not None) and (
+                inbox._first is not None or inbox.protocol.state is not _OPEN
+            ):
+                return inbox
+            turn.pop()
             inbox._is_due = False
-            if inbox._first is None and inbox.protocol.state is _OPEN:
-                continue  # taken meanwhile
-            receiver, listener = inbox._receiver, inbox._listener
-            if inbox._receivers is not None or listener is not None:
-                # Looked at again, for those behind the first.
-                turn.append(inbox)
-                inbox._is_due = True
-            if receiver is not None:
-                if inbox._receivers is None:
-                    inbox._receiver = None
-                else:
-                    inbox._discard_receiver(receiver)
-                self._running = receiver
-                return receiver
-            if listener is not None:
-                self._running = listener
-                return None
         return None
 
 

@@ -130,7 +130,7 @@ class ViewScope(ServerScope):
         text = "The view"
         transport: Any
         for transport in self:
-            taken = transport.messages_in - transport.inbox_count
+            taken = transport.messages_in - transport.count_messages()
             text += f" has taken {taken} of {transport.messages_in} messages,"
             text += f" sent {transport.messages_out} and"
         stacks = "".join(map(_format_stack, self._find_views()))

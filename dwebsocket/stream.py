@@ -121,7 +121,7 @@ class Stream(Inbox):
     @property
     def is_open(self) -> bool:
         """Whether messages can be sent."""
-        return self.protocol.state is State.OPEN
+        return self.protocol.state is _OPEN
 
     @property
     def silence(self) -> float:
@@ -255,7 +255,7 @@ class Stream(Inbox):
         # Not at the limit, but well below: else each message would stop and
         # start the watcher.
         if (
-            self._count_messages() <= self._max_queue // 2
+            self.count_messages() <= self._max_queue // 2
             and self._inbox_size <= self._max_inbox_size // 2
         ):
             self._resume()

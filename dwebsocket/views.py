@@ -13,7 +13,8 @@ from django.views import View
 
 from .conf import VIEW_OPTIONS, make_settings, settings
 from .decorators import make_websocket_view
-from .handlers import HandlerConversation, pool
+from .handlers import HandlerConversation
+from .pool import pool
 from .protocol import Message
 from .upgrade import prepare_request, refuse_http, run_view
 from .websocket import WebSocket

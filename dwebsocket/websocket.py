@@ -127,11 +127,11 @@ class WebSocket:
 
     def has_messages(self) -> bool:
         """Tell whether a message can be read without waiting."""
-        return self._accepted().inbox_count > 0
+        return self._accepted().count_messages() > 0
 
     def count_messages(self) -> int:
         """Return how many messages can be read without waiting."""
-        return self._accepted().inbox_count
+        return self._accepted().count_messages()
 
     def __iter__(self) -> Iterator[Message]:
         return self

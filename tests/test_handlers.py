@@ -19,12 +19,13 @@ from django.test import RequestFactory, override_settings
 from django.utils import translation
 from gevent import socket
 from gevent.event import Event
+from greenlet import settrace
 from websockets.exceptions import InvalidStatus
 
 from dwebsocket import require_websocket
 from dwebsocket.conversation import ViewGreenlet
 from dwebsocket.gateway import HANDOVER, SCOPE, take_socket
-from dwebsocket.handlers import pool
+from dwebsocket.pool import pool
 from dwebsocket.registry import ServerScope, registry
 from dwebsocket.signals import websocket_closed, websocket_message, websocket_opened
 from dwebsocket.views import WebSocketView
@@ -477,6 +478,59 @@ class Blocker(Recorder):
         self.events.append(f"{message!s} starts")
         self.gate.wait()
         self.events.append(f"{message!s} ends")
+
+
+def test_one_greenlet_handles_what_many_have_received() -> None:
+    class Handler(Recorder):
+        def receive(self, message: str | bytes) -> None:
+            self.events.append((gevent.getcurrent(), variable.get()))
+            variable.set("of another")
+            if message == "fail":
+                raise ZeroDivisionError
+
+    variable: ContextVar[str] = ContextVar("variable", default="none")
+    view = Handler.as_view()
+    clients = [start(view) for _ in range(3)]
+    wait_until(lambda: len(Handler.events) == 3 and pool._running == 0)
+    switches: list[tuple[Any, Any]] = []
+    previous = settrace(lambda event, pair: switches.append(pair))
+    try:
+        for client, text in zip(clients, (b"1", b"fail", b"3"), strict=True):
+            client.sendall(frame(1, text))
+        wait_until(lambda: len(Handler.events) == 7)
+    finally:
+        settrace(previous)
+    greenlet = Handler.events[3][0]
+    assert Handler.events.count((greenlet, "none")) == 3
+    assert ("disconnect", 1011) in Handler.events
+    # Not by way of the hub each time.
+    assert [pair for pair in switches if greenlet in pair] == [
+        (gevent.get_hub(), greenlet),
+        (greenlet, gevent.get_hub()),
+    ]
+    for client in clients:
+        receive_all(client)
+
+
+@pytest.mark.parametrize("position", range(3))
+def test_a_handler_that_waits_holds_up_no_other(position: int) -> None:
+    class Handler(Recorder):
+        def receive(self, message: str | bytes) -> None:
+            if message == "wait":
+                gate.wait()
+            super().receive(message)
+
+    gate = Event()
+    view = Handler.as_view()
+    clients = [start(view) for _ in range(3)]
+    wait_until(lambda: len(Handler.events) == 3)
+    for index, client in enumerate(clients):
+        client.sendall(frame(1, b"wait" if index == position else b"x"))
+    wait_until(lambda: Handler.events[3:] == ["x", "x"])
+    gate.set()
+    wait_until(lambda: Handler.events[5:] == ["wait"])
+    for client in clients:
+        receive_all(client)
 
 
 def test_what_the_pool_has_no_room_for_waits_its_turn() -> None:

@@ -49,7 +49,7 @@ def nothing_is_left() -> Iterator[None]:
     sleep, open_ = time.sleep, registry.open
     yield
     assert registry.open == open_
-    assert not databases._shared
+    assert not databases.shared
     assert time.sleep is sleep
 
 

@@ -390,7 +390,7 @@ def test_messages_arrive_in_order(connect: Connect) -> None:
     client = gevent.spawn(connection.peer.send, *messages)
     assert [connection.transport.receive() for _ in sizes] == messages
     client.get()
-    assert connection.transport.inbox_count == 0
+    assert connection.transport.count_messages() == 0
 
 
 def test_messages_arrive_in_pieces(connect: Connect) -> None:
@@ -431,7 +431,7 @@ def test_all_connections_are_read_before_a_greenlet_goes_on(connect: Connect) ->
 
     def look(transport: Transport) -> None:
         transport.receive()
-        seen.append(sum(other.inbox_count for other in transports))
+        seen.append(sum(other.count_messages() for other in transports))
 
     greenlets = [gevent.spawn(look, transport) for transport in transports]
     gevent.sleep(0)
@@ -544,14 +544,14 @@ def test_an_error_stops_no_other_connection(
     first.kill()
 
 
-def test_inbox_count(connect: Connect) -> None:
+def test_count_messages(connect: Connect) -> None:
     connection = connect()
     transport = connection.transport
-    assert transport.inbox_count == 0
+    assert transport.count_messages() == 0
     connection.peer.send("a", "b")
-    wait_until(lambda: transport.inbox_count == 2)
+    wait_until(lambda: transport.count_messages() == 2)
     assert transport.receive(0) == "a"
-    assert transport.inbox_count == 1
+    assert transport.count_messages() == 1
 
 
 def test_waiting_greenlets_get_one_message_each(connect: Connect) -> None:
@@ -658,14 +658,14 @@ def test_full_inbox_stops_reading(
     transport = connection.transport
     messages = [struct.pack("!I", i) * (KIB // 4) for i in range(2000)]
     client = gevent.spawn(connection.peer.send, *messages)
-    settle(lambda: transport.inbox_count)
+    settle(lambda: transport.count_messages())
     # One reading may bring more than the limit.
-    assert 0 < transport.inbox_count <= most
+    assert 0 < transport.count_messages() <= most
     received = []
     for _ in range(5):
         received.append(transport.receive())
-        settle(lambda: transport.inbox_count)
-        assert transport.inbox_count <= most
+        settle(lambda: transport.count_messages())
+        assert transport.count_messages() <= most
     assert not client.dead
     received += [transport.receive() for _ in messages[5:]]
     assert received == messages
@@ -678,7 +678,7 @@ def test_inbox_without_limits(connect: Connect) -> None:
     connection = connect(max_queue=None, max_message_size=None)
     messages = [b"x" * KIB] * 1500
     client = gevent.spawn(connection.peer.send, *messages)
-    wait_until(lambda: connection.transport.inbox_count == len(messages))
+    wait_until(lambda: connection.transport.count_messages() == len(messages))
     client.get()
 
 
@@ -686,7 +686,7 @@ def test_drop_inbox_reads_on(connect: Connect) -> None:
     connection = connect(buffer_size=SMALL_BUFFER, max_queue=10)
     transport = connection.transport
     client = gevent.spawn(connection.peer.send, *([b"x" * KIB] * 300))
-    settle(lambda: transport.inbox_count)
+    settle(lambda: transport.count_messages())
     assert not client.dead
     while not client.dead:
         transport.drop_inbox()
@@ -696,7 +696,7 @@ def test_drop_inbox_reads_on(connect: Connect) -> None:
     while transport.receive() != "last":
         pass
     transport.drop_inbox()
-    assert transport.inbox_count == 0
+    assert transport.count_messages() == 0
 
 
 def test_drop_inbox_makes_room(connect: Connect) -> None:
@@ -704,16 +704,16 @@ def test_drop_inbox_makes_room(connect: Connect) -> None:
     transport = connection.transport
     for _ in range(3):
         connection.peer.send(*([b"x" * KIB] * 15))
-        wait_until(lambda: transport.inbox_count == 15)
+        wait_until(lambda: transport.count_messages() == 15)
         connection.peer.send("read")
-        wait_until(lambda: transport.inbox_count == 16)
+        wait_until(lambda: transport.count_messages() == 16)
         transport.drop_inbox()
 
 
 def test_ending_connection_is_read_on_with_a_full_inbox(connect: Connect) -> None:
     connection = connect(buffer_size=SMALL_BUFFER, max_queue=1)
     client = gevent.spawn(connection.peer.send, "first", *([b"x" * KIB] * 300))
-    settle(lambda: connection.transport.inbox_count)
+    settle(lambda: connection.transport.count_messages())
     assert not client.dead
     connection.transport.close(1001)
     client.get()
@@ -743,7 +743,7 @@ def test_received_nothing_runs_before_start_returns(connect: Connect) -> None:
     receiver = receive_in_greenlet(connection.transport)
     connection.transport.start(encode("early"))
     assert not receiver.dead
-    assert connection.transport.inbox_count == 0
+    assert connection.transport.count_messages() == 0
     assert receiver.get() == "early"
 
 
@@ -963,7 +963,7 @@ def test_pings_are_answered_while_nobody_receives(connect: Connect) -> None:
         (Opcode.PONG, b"1"),
         (Opcode.PONG, b"x" * 125),
     ]
-    assert connection.transport.inbox_count == 0
+    assert connection.transport.count_messages() == 0
 
 
 def test_ping_flood_by_a_peer_that_does_not_read(connect: Connect) -> None:
@@ -1091,7 +1091,7 @@ def test_full_inbox_is_no_silence_of_the_peer(connect: Connect) -> None:
     connection = connect(max_queue=2)
     transport = connection.transport
     connection.peer.send("1", "2")
-    wait_until(lambda: transport.inbox_count == 2)
+    wait_until(lambda: transport.count_messages() == 2)
     transport.on_silence()
     assert transport.is_open
     assert [transport.receive(), transport.receive()] == ["1", "2"]
@@ -1136,7 +1136,7 @@ def test_release_before_receive_takes_its_time(connect: Connect, end: bool) -> N
             wait_until(lambda: not transport.is_open)
         else:
             connection.peer.send("meanwhile")
-            wait_until(lambda: transport.inbox_count)
+            wait_until(lambda: transport.count_messages())
 
     receiver = spawn_with_release(release, transport.receive)
     assert receiver.get() == (None if end else "meanwhile")
@@ -1304,7 +1304,7 @@ def test_messages_before_a_close_can_be_received(connect: Connect) -> None:
     close = encode_frame(Opcode.CLOSE, b"\x03\xe8")
     connection.peer.write(encode("a", "b") + close)
     connection.wait_for_end()
-    assert connection.transport.inbox_count == 2
+    assert connection.transport.count_messages() == 2
     assert connection.transport.receive() == "a"
     assert connection.transport.receive(0) == "b"
     assert_closed(connection, 1000)
@@ -1472,7 +1472,7 @@ def test_lost(connect: Connect, how: str, is_received: bool) -> None:
     connection = connect()
     transport = connection.transport
     connection.peer.send("a", "b")
-    wait_until(lambda: transport.inbox_count == 2)
+    wait_until(lambda: transport.count_messages() == 2)
     receivers = []
     if is_received:
         transport.drop_inbox()
@@ -1536,8 +1536,8 @@ def test_reset_loses_no_message_that_came_before(connect: Connect) -> None:
     sender = gevent.spawn(transport.send, b"x" * 4 * MIB)
     messages = [bytes([i]) * 20 * KIB for i in range(10)]
     connection.peer.send(*messages)
-    settle(lambda: transport.inbox_count)
-    assert transport.inbox_count < len(messages)
+    settle(lambda: transport.count_messages())
+    assert transport.count_messages() < len(messages)
     connection.peer.reset()
     with pytest.raises(ConnectionClosed, match="1006"):
         sender.get()
@@ -1751,8 +1751,8 @@ def test_bombs_are_inflated_as_there_is_room(connect: Connect, is_early: bool) -
         connection.peer.write(stream[len(early) :])
         for i, message in enumerate(messages):
             if i % 10 == 0:
-                settle(lambda: transport.inbox_count)
-                assert transport.inbox_count == 1
+                settle(lambda: transport.count_messages())
+                assert transport.count_messages() == 1
                 assert transport.is_open
             assert transport.receive() == message
     assert transport.receive() is None
@@ -1767,8 +1767,8 @@ def test_bombs_that_nobody_receives(connect: Connect) -> None:
     with takes_no_more_than(4 * BOMB):
         connection = connect(deflate=agree(), max_message_size=BOMB)
         connection.peer.write(stream)
-        settle(lambda: connection.transport.inbox_count)
-        assert connection.transport.inbox_count == 2
+        settle(lambda: connection.transport.count_messages())
+        assert connection.transport.count_messages() == 2
     with takes_no_more_than(BOMB):
         connection.transport.close()
         connection.peer.close()
@@ -1784,7 +1784,7 @@ def test_bombs_for_those_who_wait(connect: Connect) -> None:
     def receive() -> None:
         while (message := connection.transport.receive()) is not None:
             received.append(message)
-            assert connection.transport.inbox_count == 0
+            assert connection.transport.count_messages() == 0
 
     receivers = [gevent.spawn(receive) for _ in range(3)]
     gevent.sleep(0)
@@ -1807,7 +1807,7 @@ def test_bombs_do_not_come_in_faster_than_they_are_received(connect: Connect) ->
     with takes_no_more_than(400 * KIB):
         for message in messages[:100]:
             turn_hub()
-            assert connection.transport.inbox_count <= 2
+            assert connection.transport.count_messages() <= 2
             assert connection.transport.receive() == message
     assert not client.dead
     client.kill()
@@ -1832,7 +1832,7 @@ def test_lost_behind_bombs(connect: Connect) -> None:
     connection = connect(deflate=agree(), max_message_size=BOMB)
     connection.peer.write(stream)
     connection.peer.end()
-    settle(lambda: connection.transport.inbox_count)
+    settle(lambda: connection.transport.count_messages())
     assert connection.transport.is_open
     assert [connection.transport.receive() for _ in messages] == messages
     assert_closed(connection, 1006)

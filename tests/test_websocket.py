@@ -51,7 +51,7 @@ class Conversation:
         self.websocket._opener = self.opener
 
     def wait_for_messages(self, count: int) -> None:
-        wait_until(lambda: self.connection.transport.inbox_count == count)
+        wait_until(lambda: self.connection.transport.count_messages() == count)
 
 
 @pytest.fixture

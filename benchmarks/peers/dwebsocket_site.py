@@ -27,7 +27,7 @@ application = get_wsgi_application()
 
 from django.http import HttpResponse  # noqa: E402
 from django.urls import include, path  # noqa: E402
-from examples.views import echo  # noqa: E402
+from examples.views import EchoHandler, echo  # noqa: E402
 
 from dwebsocket import groups, require_websocket  # noqa: E402
 
@@ -41,6 +41,7 @@ def fan_out(request):
 
 urlpatterns = [
     path("echo/", echo),
+    path("echo-handler/", EchoHandler.as_view()),
     path("group/", fan_out),
     path("hello/", lambda request: HttpResponse("Hello")),
     path("", include("example.urls")),
