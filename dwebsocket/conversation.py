@@ -24,7 +24,7 @@ from .address import find_client_address
 from .context import Setter, call_setters, find_setters
 from .deflate import Deflate
 from .exceptions import ConnectionClosed, WebSocketError
-from .failures import find_close_code, report
+from .failures import find_close_code, on_one_line, report
 from .frames import CloseCode
 from .limits import Limits
 from .logins import find_login
@@ -205,14 +205,16 @@ class Conversation:
     ) -> Transport:
         """Decide to accept, and wait for the connection."""
         if self._outcome is None:
-            self.headers = handshake.check_response_headers(headers)
-            if subprotocol is not None:
-                if subprotocol not in self._offered:
-                    raise ValueError(f"the client doesn't offer {subprotocol!r}")
-                self._websocket.subprotocol = subprotocol
+            checked = handshake.check_response_headers(headers)
+            if subprotocol is not None and subprotocol not in self._offered:
+                raise ValueError(f"the client doesn't offer {subprotocol!r}")
             # While an error can still be answered.
             groups.prepare_connection()
             login = find_login(self._request)
+        if self._outcome is None:  # nor has another greenlet decided meanwhile
+            self.headers = checked
+            if subprotocol is not None:
+                self._websocket.subprotocol = subprotocol
             del self._offered
             self._ready = Event()
             self._decide(ACCEPTED)
@@ -222,8 +224,10 @@ class Conversation:
                 sender=WebSocket, request=self._request, websocket=self._websocket
             )
             return transport
-        elif self._outcome is not ACCEPTED:
+        if self._outcome is not ACCEPTED:
             raise WebSocketError("the request has been answered already")
+        if subprotocol is not None or headers is not None:
+            raise ValueError("the connection is accepted already")
         return self._wait_until_open()
 
     def _wait_until_open(self) -> Transport:
@@ -277,10 +281,10 @@ class Conversation:
     def on_error(self, exc: BaseException) -> None:
         """Report an exception that ended the view; raise what isn't the view's."""
         if isinstance(exc, ConnectionClosed):
-            logger.debug("the view ended: %s", _on_one_line(str(exc)))
+            logger.debug("the view ended: %s", on_one_line(str(exc)))
         elif isinstance(exc, Exception):
             path, _ = self.find_client()
-            place = f"the WebSocket view of {_on_one_line(path)}"
+            place = f"the WebSocket view of {on_one_line(path)}"
             report(place, self._request)
         elif not isinstance(exc, GreenletExit):
             raise exc  # KeyboardInterrupt and SystemExit are the hub's
@@ -356,7 +360,7 @@ class Conversation:
         logger.info(
             "%s closed by %s with %d after %.1f s, user %s, "
             "in %d messages %d bytes, out %d messages %d bytes",
-            _on_one_line(path),
+            on_one_line(path),
             transport.protocol.closed_by,
             code,
             duration,
@@ -392,8 +396,3 @@ class Conversation:
     def find_address(self) -> str:
         """Return the client's address; "" if it isn't known."""
         return find_client_address(self._request)
-
-
-def _on_one_line(text: str) -> str:
-    """Return what a client sent with nothing in it that a log could obey."""
-    return text.encode("unicode_escape").decode("ascii")

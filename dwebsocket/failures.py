@@ -11,7 +11,7 @@ from gevent import GreenletExit
 from .exceptions import ConnectionClosed
 from .frames import CloseCode
 
-__all__ = ["find_close_code", "report"]
+__all__ = ["find_close_code", "on_one_line", "report"]
 
 logger = logging.getLogger("dwebsocket")
 
@@ -29,3 +29,8 @@ def find_close_code(exc: BaseException) -> CloseCode:
     if isinstance(exc, GreenletExit):
         return CloseCode.GOING_AWAY
     return CloseCode.INTERNAL_ERROR
+
+
+def on_one_line(text: str) -> str:
+    """Return what a client sent with nothing in it that a log could obey."""
+    return text.encode("unicode_escape").decode("ascii")

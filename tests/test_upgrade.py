@@ -17,7 +17,7 @@ from django.test import RequestFactory, override_settings
 from gevent import socket
 from greenlet import getcurrent
 
-from dwebsocket import gateway, upgrade
+from dwebsocket import gateway, groups, upgrade
 from dwebsocket.conf import Settings, settings
 from dwebsocket.exceptions import ConnectionClosed, HandshakeError, WebSocketError
 from dwebsocket.gateway import HANDOVER, Handover, take_socket
@@ -310,6 +310,41 @@ def test_headers_of_a_view_that_occur_twice() -> None:
         "",
     ]
     receive_all(server.start())
+
+
+def test_two_greenlets_accept_at_the_same_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The one that is ready first does it; the other goes on with the connection."""
+
+    def view(request: HttpRequest) -> None:
+        other = gevent.spawn(request.websocket.send, "from another")
+        gevent.sleep(0)
+        request.websocket.accept(headers={"X-View": "first"})
+        other.get()
+
+    waits = iter((0.02, 0))
+    monkeypatch.setattr(groups, "prepare_connection", lambda: gevent.sleep(next(waits)))
+    server = Server(view)
+    assert server.response["X-View"] == "first"
+    client = server.start()
+    assert client.recv(14) == b"\x81\x0cfrom another"
+    receive_all(client)
+
+
+def test_what_is_too_late_for_the_response_is_an_error() -> None:
+    errors: list[str] = []
+
+    def view(request: HttpRequest) -> None:
+        gevent.spawn(request.websocket.accept)
+        gevent.sleep(0)
+        try:
+            request.websocket.accept(headers={"X-View": "late"})
+        except ValueError as exc:
+            errors.append(str(exc))
+
+    receive_all(Server(view).start())
+    assert errors == ["the connection is accepted already"]
 
 
 def test_the_view_keeps_the_request_but_not_http() -> None:

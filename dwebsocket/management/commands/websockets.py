@@ -12,6 +12,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 
 from dwebsocket.exceptions import GroupError
+from dwebsocket.failures import on_one_line
 from dwebsocket.groups import Connection, Connections, close_websocket, connections
 from dwebsocket.groups.backends import get_backend
 from dwebsocket.groups.connections import MAX_LIMIT
@@ -101,6 +102,6 @@ def _format(connection: Connection) -> str:
         connection.messages_in,
         connection.messages_out,
         # What a client has sent must not be obeyed by a terminal.
-        connection.path.encode("unicode_escape").decode("ascii"),
+        on_one_line(connection.path),
         " ".join(map(ascii, connection.groups)),
     )
