@@ -214,7 +214,7 @@ class Connection:
 def wait_until(condition: Callable[[], object]) -> None:
     """Let the hub run until ``condition()`` is true."""
     while not condition():
-        gevent.sleep(0)
+        gevent.sleep(0.001)
 
 
 def turn_hub(turns: int = 10) -> None:
