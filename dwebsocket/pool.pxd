@@ -16,7 +16,6 @@ cdef class Listener:
     cdef Transport _transport
     cdef WebSocket _websocket
 
-    cdef find_next(self)
     @cython.locals(transport=Transport, was_open=bint)
     cdef handle(self)
     @cython.locals(transport=Transport, protocol=Protocol, is_open=bint)
@@ -31,4 +30,5 @@ cdef class Pool:
     cpdef start(self, Listener listener)
     cdef bint _has_room(self) except -1
     cdef _start(self, Listener listener)
+    @cython.locals(transport=Transport)
     cpdef _run(self, Listener listener)

@@ -56,10 +56,6 @@ class Listener:
 
     # In a greenlet of the pool
 
-    def find_next(self) -> Any:
-        """Return the listener that the hub would have start in the pool now."""
-        return self._transport.next_listener()
-
     def handle(self) -> None:
         """Handle a message or, if there is none, the end of the connection."""
         transport = self._transport
@@ -149,7 +145,8 @@ class Pool:
                         current.gr_context = None
                     listener.handle()
                     # Not by way of the hub, unless others have waited for longer.
-                    listener = None if self._waiting else listener.find_next()
+                    transport = listener._transport
+                    listener = None if self._waiting else transport.next_listener()
             finally:
                 self._running -= 1
                 if self._waiting:
